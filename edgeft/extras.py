@@ -1,0 +1,53 @@
+"""Optional dependencies by extra: what each needs, and one clear error when it is not installed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+
+from edgeft.errors import MissingError
+
+# extra -> (module to import, distribution on the package index); pyproject.toml is checked against it by a test.
+EXTRAS: dict[str, tuple[tuple[str, str], ...]] = {
+    "train": (
+        ("torch", "torch"),
+        ("transformers", "transformers"),
+        ("peft", "peft"),
+        ("trl", "trl"),
+        ("bitsandbytes", "bitsandbytes"),
+        ("accelerate", "accelerate"),
+        ("datasets", "datasets"),
+        ("safetensors", "safetensors"),
+    ),
+    "gguf": (("gguf", "gguf"), ("llama_cpp", "llama-cpp-python"), ("safetensors", "safetensors")),
+    "onnx": (
+        ("onnx", "onnx"),
+        ("onnx_ir", "onnx-ir"),
+        ("onnxruntime", "onnxruntime"),
+        ("onnxruntime_genai", "onnxruntime-genai"),
+        ("transformers", "transformers"),
+        ("torch", "torch"),
+    ),
+    "optimum": (("optimum", "optimum"),),
+    "eval": (("scipy", "scipy"), ("numpy", "numpy")),
+}
+
+
+def missing(extra: str) -> list[str]:
+    """Names of the distributions of an extra that are not installed. Imports none of them."""
+    return [name for module, name in EXTRAS[extra] if importlib.util.find_spec(module) is None]
+
+
+def require(extra: str) -> None:
+    """Raise `MissingError` with the exact `pip install` when an extra is not complete."""
+    absent = missing(extra)
+    if absent:
+        raise MissingError(f"this needs {', '.join(absent)}", do=f"pip install 'edgeft[{extra}]'")
+
+
+def version(distribution: str) -> str | None:
+    """The installed version of a distribution, or None."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None

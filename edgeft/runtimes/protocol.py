@@ -1,0 +1,73 @@
+"""A runtime: any artifact that can answer, opened. A Hugging Face model, a GGUF file and an ONNX folder look alike.
+
+Used by `evals` (suites, divergence), the `verify` stage and `edgeft chat`. Opened by `edgeft.runtimes.open_runtime`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Message = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A greedy or sampled answer. `stopped` is True when a stop token ended it, False when `max_tokens` did.
+
+    ids     the generated token ids, the stop token included when there was one
+    text    the decoded answer without the stop token
+    """
+
+    ids: tuple[int, ...]
+    text: str
+    stopped: bool
+
+
+class Runtime(Protocol):
+    """What every runtime can do. Token ids are plain ints; one runtime is used from one thread."""
+
+    name: str  # "hf", "hf+adapter", "gguf q4_k_m", "onnx int4"
+    vocab_size: int  # columns of `logits`
+    context_length: int
+    stop_ids: tuple[int, ...]
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text as the runtime's own tokenizer gives them: special tokens written in the text are
+        parsed as such, nothing (no BOS) is added beyond what the chat template writes."""
+        ...
+
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
+        """The conversation as the runtime's own chat template renders it."""
+        ...
+
+    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """float32[T, vocab_size]: the next-token logits after each of the T ids, from an empty context."""
+        ...
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_tokens: int = 128,
+        temperature: float = 0.0,
+        seed: int = 0,
+        on_token: Callable[[str], None] | None = None,
+    ) -> list[Completion]:
+        """One completion per prompt (token ids), ended by `stop_ids`. Greedy at temperature 0. `on_token` (only with a
+        single prompt) receives the text as it comes."""
+        ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Runtime: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
