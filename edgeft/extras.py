@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 
 from edgeft.errors import MissingError
@@ -47,6 +46,8 @@ def require(extra: str) -> None:
 
 def version(distribution: str) -> str | None:
     """The installed version of a distribution, or None."""
+    import importlib.metadata  # here: it pulls in email, socket and zipfile, a third of `edgeft --help`
+
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -40,6 +39,8 @@ def lookup(table: Table, name: str, what: str) -> Row:
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """"did you mean …?" when one is near, else the whole list."""
+    import difflib
+
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"

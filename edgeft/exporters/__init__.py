@@ -1,0 +1,63 @@
+"""What a tuned model can be shipped as: the table of formats, and what every exporter is handed.
+
+Read by `edgeft.stages.export` and by the list of targets. An exporter is one function
+
+    export(source: ExportSource, type_name: str, folder: Path, options: Mapping, listen: Listener) -> Exported
+
+that writes its files into `folder` (a fresh work folder; what it leaves there becomes the artifact) and raises an
+`EdgeftError` otherwise. Light to import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeft.registry import Row
+
+if TYPE_CHECKING:
+    from edgeft.weights import Weights
+
+# format -> row; an export's name is FORMAT-TYPE ("gguf-q4_k_m"), and each module lists its types in TYPES.
+EXPORTS: dict[str, Row] = {
+    "gguf": Row(
+        "edgeft.exporters.gguf.export:export", "one GGUF file for llama.cpp, Ollama and LM Studio", extra="gguf"
+    ),
+    "onnx": Row("edgeft.exporters.onnx.decoder:export", "a folder for ONNX Runtime generate()", extra="onnx"),
+}
+
+
+@dataclass(frozen=True)
+class ExportSource:
+    """What is exported: a base checkpoint, with an adapter folded in as each weight is read.
+
+    base        folder of the base: config, tokenizer, safetensors
+    adapter     folder of a peft adapter (an adapter artifact or any other), or None for the base as it is
+    merge_base  "dequantized": fold into the 4-bit weights the adapter was trained on, dequantized (its `training.json`
+                says which and how); "pristine": fold into the checkpoint's own weights. Without quantization both are equal
+    name        a short name for people and for file names ("sprout-household")
+    base_ref    the base model as the recipe names it, for metadata ("builtin:sprout", "Qwen/Qwen3-0.6B")
+    """
+
+    base: Path
+    adapter: Path | None = None
+    merge_base: str = "dequantized"
+    name: str = "model"
+    base_ref: str = ""
+
+    def weights(self) -> Weights:
+        """The merged weights, each read (and folded) when asked for. Reads headers and the adapter's small matrices now."""
+        from edgeft.weights import open_weights
+
+        return open_weights(self.base, self.adapter, merge_base=self.merge_base)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an exporter hands back: reproducible facts and volatile measurements, as an artifact records them."""
+
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    measurements: Mapping[str, Any] = field(default_factory=dict)
+    volatile: tuple[str, ...] = ()

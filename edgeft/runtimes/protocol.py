@@ -5,7 +5,7 @@ Used by `evals` (suites, divergence), the `verify` stage and `edgeft chat`. Open
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
@@ -49,6 +49,11 @@ class Runtime(Protocol):
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """float32[T, vocab_size]: the next-token logits after each of the T ids, from an empty context."""
+        ...
+
+    def logits_batch(self, rows: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
+        """`logits` of each row, in order, as an iterator (all rows at once could be many GB). Several rows are read
+        together where that is faster: prefer it to a loop over `logits`."""
         ...
 
     def generate(

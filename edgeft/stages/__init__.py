@@ -1,0 +1,16 @@
+"""The table of stage kinds. A stage is one module with VERSION, Params and run; see `edgeft.pipeline.stage.Stage`."""
+
+from __future__ import annotations
+
+from edgeft.registry import Row
+
+STAGES: dict[str, Row] = {
+    "data": Row("edgeft.stages.data", "read, split, render and mask the rows"),
+    "train": Row("edgeft.stages.train", "train the adapter"),
+    "merge": Row("edgeft.stages.merge", "write the merged checkpoint"),
+    "eval": Row("edgeft.stages.eval", "ask a model the suites"),
+    "gate": Row("edgeft.stages.gate", "judge the tuned model against the base"),
+    "export": Row("edgeft.stages.export", "write a GGUF file or an ONNX folder"),
+    "verify": Row("edgeft.stages.verify", "judge an exported file against the tuned model"),
+    "report": Row("edgeft.stages.report", "write the HTML report"),
+}

@@ -1,0 +1,245 @@
+"""Is the file that ships the model that was trained? Text, token ids, stop tokens, logits and answers, told apart.
+
+Called by the `verify` stage with the trained model as the reference and an exported file, opened in its own runtime, as
+the candidate. What the trained model renders is given to both tokenizers, and its token ids to both models, so that a
+wrong template is not taken for a wrong tokenizer, nor that for quantization.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from edgeft.errors import EdgeftError
+from edgeft.evals import statistics
+from edgeft.evals.awkward import STRINGS
+from edgeft.evals.divergence import compare
+from edgeft.evals.evaluate import common_prefix, encode
+from edgeft.evals.gates import Check, required
+from edgeft.evals.scores import Row, as_json
+from edgeft.evals.suites import Case
+from edgeft.progress import Listener, Progress, silent
+from edgeft.registry import Row as TableRow
+from edgeft.runtimes.protocol import Runtime
+
+EXAMPLES = 5  # differences that are told in full; all are counted
+WORST_MEAN_KL = 1.0  # nats: beyond it a file is another model, whatever its type
+WORST_STOP_DROP = 0.02
+
+# What a gate line may ask of an exported file: figure -> where it stands in fidelity.json, and one line of help.
+FIDELITY: dict[str, TableRow] = {
+    "token_ids_equal": TableRow("tokens.share", "share of texts with the trained model's token ids"),
+    "rendering_equal": TableRow("rendering.share", "share of conversations that the file's template renders alike"),
+    "top1_agreement": TableRow("logits.all.top1_agreement", "share of positions with the same most likely token"),
+    "mean_kl": TableRow("logits.all.mean_kl", "KL divergence from the trained model, nats per position"),
+}
+
+
+def examine(
+    reference: Runtime,
+    candidate: Runtime,
+    cases: Sequence[Case],
+    *,
+    logit_rows: int | None,
+    listen: Listener = silent,
+) -> dict[str, Any]:
+    """All of fidelity.json but the answers. `logit_rows` of the cases (spread evenly; None is all) are compared by logits."""
+    rendering, tokens = _text(reference, candidate, cases, listen)
+    result: dict[str, Any] = {
+        "reference": reference.name,
+        "file": candidate.name,
+        "rendering": rendering,
+        "tokens": tokens,
+        "awkward": _awkward(reference, candidate),
+        "stop_ids": {
+            "reference": sorted(reference.stop_ids),
+            "file": sorted(candidate.stop_ids),
+            "equal": set(reference.stop_ids) == set(candidate.stop_ids),
+        },
+        "vocabulary": {
+            "reference": reference.vocab_size,
+            "file": candidate.vocab_size,
+            "compared": min(reference.vocab_size, candidate.vocab_size),
+        },
+    }
+    count = len(cases) if logit_rows is None else min(logit_rows, len(cases))
+    chosen = [cases[i * len(cases) // count] for i in range(count)]
+    encoded = ((case.id, encode(reference, case)) for case in chosen)
+    result["logits"] = compare(reference, candidate, encoded, listen, count).as_json()
+    return result
+
+
+def _text(
+    reference: Runtime, candidate: Runtime, cases: Sequence[Case], listen: Listener
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Rendered conversations and their token ids, with and without the answer."""
+    rendering, tokens = _Tally(), _Tally()
+    for number, case in enumerate(cases, 1):
+        question = list(case.messages)
+        whole = [*question, {"role": "assistant", "content": case.expected}]
+        for messages, prompt in ((question, True), (whole, False)):
+            text = reference.render(messages, add_generation_prompt=prompt)
+            shown = _attempt(lambda m=messages, p=prompt: candidate.render(m, add_generation_prompt=p))  # type: ignore[misc]
+            rendering.add(case.id, text, shown)
+            tokens.add(case.id, reference.encode(text), _attempt(lambda t=text: candidate.encode(t)))  # type: ignore[misc]
+        listen(Progress(number, len(cases), "row", "rendering and token ids"))
+    return rendering.as_json(), tokens.as_json()
+
+
+def _awkward(reference: Runtime, candidate: Runtime) -> dict[str, Any]:
+    """Awkward strings bare and as a user's message. Differences in strings that are not required are listed apart."""
+    needed, optional = _Tally(), _Tally()
+    for string in STRINGS:
+        tally = needed if string.required else optional
+        conversation = [{"role": "user", "content": string.text}]
+        wrapped = reference.render(conversation, add_generation_prompt=True)
+        shown = _attempt(lambda c=conversation: candidate.render(c, add_generation_prompt=True))  # type: ignore[misc]
+        tally.add(f"{string.name} (rendered)", wrapped, shown)
+        for name, text in ((string.name, string.text), (f"{string.name} (as a message)", wrapped)):
+            tally.add(name, reference.encode(text), _attempt(lambda t=text: candidate.encode(t)))  # type: ignore[misc]
+    return needed.as_json() | {"not_required": optional.as_json()}
+
+
+def _attempt(do: Callable[[], Any]) -> Any:
+    """What the file's runtime gives, or why it refuses: a refusal is a difference, not the end of the examination."""
+    try:
+        return do()
+    except EdgeftError as error:
+        return f"refused: {error.what}" if error.what else "refused"
+
+
+class _Tally:
+    """Counts equal pairs, keeps the first differences with the place where they begin."""
+
+    def __init__(self) -> None:
+        self.n = self.equal = 0
+        self.examples: list[dict[str, Any]] = []
+
+    def add(self, name: str, wanted: Any, given: Any) -> None:
+        self.n += 1
+        if wanted == given:
+            self.equal += 1
+        elif len(self.examples) < EXAMPLES:
+            self.examples.append(_difference(name, wanted, given))
+
+    def as_json(self) -> dict[str, Any]:
+        share = self.equal / self.n if self.n else 1.0
+        return {"n": self.n, "equal": self.equal, "share": round(share, 6), "differences": self.examples}
+
+
+def _difference(name: str, wanted: Any, given: Any) -> dict[str, Any]:
+    at = common_prefix(wanted, given)
+    before = slice(max(0, at - 4), at + 12) if isinstance(wanted, list) else slice(max(0, at - 20), at + 60)
+    return {"id": name, "at": at, "reference": wanted[before], "file": given if isinstance(given, str) else given[before]}
+
+
+def compare_answers(reference_rows: Sequence[Row], rows: Sequence[Row]) -> dict[str, Any]:
+    """Answers to the suites, file against trained model: how many are the same, and whether the file stops as often."""
+    known = {(row["suite"], row["id"]): row for row in reference_rows}
+    pairs = [(known[key], row) for row in rows if (key := (row["suite"], row["id"])) in known]
+    if not pairs:
+        return {"n": 0}
+    stopped = [[float(row["stopped"]) for row in side] for side in zip(*pairs, strict=True)]
+    prefixes = [
+        common_prefix(first["answer"], second["answer"]) / max(len(first["answer"]), len(second["answer"]), 1)
+        for first, second in pairs
+        if first["answer"] != second["answer"]
+    ]
+    same = len(pairs) - len(prefixes)
+    return {
+        "n": len(pairs),
+        "same": same,
+        "mean_common_prefix": round((sum(prefixes) + same) / len(pairs), 6),
+        "stopped": {
+            "reference": int(sum(stopped[0])),
+            "file": int(sum(stopped[1])),
+            "change": as_json(statistics.paired_difference(*stopped)),
+        },
+    }
+
+
+def figures(fidelity: dict[str, Any]) -> dict[str, tuple[float, int]]:
+    """(value, n) of each figure that gates may name; figures that could not be measured are left out."""
+    found = {}
+    for name, row in FIDELITY.items():
+        *path, last = row.target.split(".")
+        place: Any = fidelity
+        for key in path:
+            place = (place or {}).get(key)
+        if place and last in place:
+            found[name] = (float(place[last]), int(place.get("n", place.get("positions", 0))))
+    return found
+
+
+def requirements(fidelity: dict[str, Any]) -> list[Check]:
+    """What every file must have, whether or not a recipe asks: each check names its cause."""
+    return [
+        _equal("rendering equal", fidelity["rendering"], "the chat template in the file is not the one trained with"),
+        _equal("token ids equal", fidelity["tokens"], _tokenizer_cause(fidelity)),
+        _equal("token ids equal on awkward strings", fidelity["awkward"], _tokenizer_cause(fidelity)),
+        _stop_ids(fidelity["stop_ids"]),
+        _stops(fidelity.get("answers", {"n": 0})),
+        _logits(fidelity["logits"]),
+    ]
+
+
+def _equal(name: str, part: dict[str, Any], cause: str) -> Check:
+    n, equal = part["n"], part["equal"]
+    detail = f"{equal} of {n} are equal"
+    if equal < n:
+        first = part["differences"][0]
+        detail += f"; {cause}; first: {first['id']}, from place {first['at']}"
+    return required(name, equal == n, detail, value=part["share"], n=n)
+
+
+def _tokenizer_cause(fidelity: dict[str, Any]) -> str:
+    """Which part of the tokenizer it looks like, from the first difference."""
+    differences = [*fidelity["tokens"]["differences"], *fidelity["awkward"]["differences"]]
+    if not differences:
+        return ""
+    first = differences[0]
+    wanted, given = first["reference"], first["file"]
+    if isinstance(given, str):
+        return f"the tokenizer in the file {given}"
+    if first["at"] == 0 and wanted[1 : 1 + len(given)] == given[: len(wanted) - 1]:
+        return "the file's tokenizer drops the first token (BOS)"
+    if first["at"] == 0 and given[1 : 1 + len(wanted)] == wanted[: len(given) - 1]:
+        return "the file's tokenizer adds a token at the start (BOS)"
+    return "the tokenizer in the file splits text in another way"
+
+
+def _stop_ids(part: dict[str, Any]) -> Check:
+    lacking = sorted(set(part["reference"]) - set(part["file"]))
+    added = sorted(set(part["file"]) - set(part["reference"]))
+    detail = f"{part['reference']} in both"
+    if lacking or added:
+        told = [f"the file lacks {lacking}"] if lacking else []
+        told += [f"the file also stops at {added}"] if added else []
+        detail = " and ".join(told) + f"; trained with {part['reference']}"
+    return required("stop tokens equal", part["equal"], detail, n=len(part["reference"]))
+
+
+def _stops(answers: dict[str, Any]) -> Check:
+    name = "stops where the trained model stops"
+    if not answers["n"]:
+        return required(name, True, "no suite was answered")
+    part = answers["stopped"]
+    high = part["change"]["high"]
+    passed = high is None or high >= -WORST_STOP_DROP
+    detail = f"{part['file']} of {answers['n']} answers end with a stop token, {part['reference']} of the trained model's"
+    return required(name, passed, detail, value=part["change"]["value"], n=answers["n"])
+
+
+def _logits(part: dict[str, Any]) -> Check:
+    name = "the same model"
+    if part["not_finite"]:
+        listed = ", ".join(part["not_finite"][:EXAMPLES])
+        return required(name, False, f"logits are NaN or infinite on {len(part['not_finite'])} rows: {listed}", n=part["rows"])
+    if not part["all"]:
+        return required(name, False, "no row could be compared", n=0)
+    kl, top = part["all"]["mean_kl"], part["all"]["top1_agreement"]
+    passed = kl <= WORST_MEAN_KL
+    detail = f"mean KL {kl:.4g} nats, top-1 agreement {100 * top:.1f} % over {part['all']['positions']} positions"
+    if not passed:
+        detail += f"; more than {WORST_MEAN_KL:g} nat is no quantization error: the conversion is wrong"
+    return required(name, passed, detail, value=kl, n=part["all"]["positions"])

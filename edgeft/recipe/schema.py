@@ -1,0 +1,263 @@
+"""What a recipe may say: one pydantic model per section, nothing unknown allowed, nothing silently converted.
+
+`edgeft.recipe.load` fills them from YAML and gives every fault its line; the stages' `Params` are built from them by
+`edgeft.stages.targets`. docs/recipes.md is written from the descriptions here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, StringConstraints
+
+from edgeft.errors import Location
+from edgeft.recipe import gates
+from edgeft.recipe.names import LOSS
+
+Text = Annotated[str, StringConstraints(min_length=1)]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")]
+Size = Annotated[float, Field(gt=0)] | Annotated[int, Field(gt=0)]
+DataType = Literal["messages", "prompt_completion"]
+MergeBase = Literal["dequantized", "pristine"]
+Metric = Literal["exact_match"]
+ExportName = Literal["gguf-f16", "gguf-q8_0", "gguf-q4_k_m", "onnx-fp32", "onnx-int4"]
+
+
+class Section(BaseModel):
+    """The base of every section: unknown keys refused, values not converted, immutable."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class DatasetEntry(Section):
+    """One source of rows."""
+
+    path: Text = Field(description="a JSONL file, relative to the recipe")
+    type: DataType = Field("messages", description="the form of its rows")
+
+
+class DataSection(Section):
+    """`data:` what the model learns from, and what it is judged on."""
+
+    datasets: list[DatasetEntry] = Field(min_length=1, description="the training rows")
+    validation: list[DatasetEntry] = Field([], description="rows that training is watched on")
+    test: list[DatasetEntry] = Field([], description="rows that the models are judged on; never trained on")
+    val_set_size: Size | None = Field(
+        None, description="instead of `validation`: split off this many training rows, or this fraction when below 1"
+    )
+    test_set_size: Size | None = Field(
+        None, description="instead of `test`: split off this many training rows, or this fraction when below 1"
+    )
+    sequence_len: int = Field(1024, ge=8, description="tokens of the longest row; longer rows are reported")
+    chat_template: Text | None = Field(
+        None, description="a Jinja file, relative to the recipe; default the model's own"
+    )
+    roles_to_train: list[Literal["assistant", "user", "system"]] = Field(
+        ["assistant"], min_length=1, description="whose turns are learnt; all other tokens are masked"
+    )
+    sample_packing: bool = Field(
+        False, description="put several rows into one sequence (exact: rows do not see each other)"
+    )
+
+
+class TrainSection(Section):
+    """`train:` how the adapter is trained."""
+
+    adapter: Literal["qlora", "lora"] = Field(
+        "qlora", description="qlora trains on a 4-bit base, lora on the 16-bit one"
+    )
+    lora_r: int = Field(16, ge=1, description="rank of the adapter")
+    lora_alpha: float = Field(32, gt=0, description="scale of the adapter (alpha / r)")
+    lora_dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the adapter")
+    lora_target_modules: Literal["all-linear"] | Annotated[list[Text], Field(min_length=1)] = Field(
+        "all-linear", description="which linear layers get an adapter: all, or a list of names"
+    )
+    micro_batch_size: int = Field(4, ge=1, description="rows per forward pass")
+    gradient_accumulation_steps: int = Field(1, ge=1, description="forward passes per optimizer step")
+    num_epochs: float = Field(3, gt=0, description="passes over the training rows")
+    max_steps: int | None = Field(None, ge=1, description="optimizer steps; overrides num_epochs")
+    learning_rate: float = Field(2e-4, gt=0, description="peak learning rate")
+    lr_scheduler: Literal["constant", "constant_with_warmup", "linear", "cosine"] = Field(
+        "cosine", description="how the learning rate goes on after the warm-up"
+    )
+    warmup_ratio: float = Field(0.03, ge=0, lt=1, description="part of the steps in which the learning rate rises")
+    weight_decay: float = Field(0.0, ge=0, description="weight decay of the optimizer")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
+    optimizer: Literal["adamw_torch", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "adafactor"] = Field(
+        "adamw_torch", description="the 8-bit and paged ones need a CUDA device"
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="recompute activations: less memory, about a third more time"
+    )
+    neftune_noise_alpha: float | None = Field(None, gt=0, description="noise on the embeddings while training")
+    early_stopping_patience: int | None = Field(
+        None, ge=1, description="stop after this many evaluations without a better validation loss"
+    )
+    eval_steps: int | None = Field(None, ge=1, description="steps between validation losses; default once per epoch")
+    save_steps: int | None = Field(None, ge=1, description="steps between checkpoints; default as eval_steps")
+    logging_steps: int = Field(10, ge=1, description="steps between points of the loss curve")
+    threads: int | None = Field(None, ge=1, description="CPU threads of training; default all cores")
+    compute_dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="dtype of the arithmetic; auto is float32 on CPU, bfloat16 or float16 on CUDA by capability"
+    )
+
+
+class MergeSection(Section):
+    """`merge:` true, false, or these keys. `merge_base` holds for every export too, written or not."""
+
+    write: bool = Field(True, description="write the merged checkpoint as safetensors; `merge: true` is this")
+    merge_base: MergeBase | None = Field(
+        None,
+        description="what the adapter is folded into: the 4-bit base dequantized (default for qlora: it is what was "
+        "trained), or the pristine 16-bit one (default for lora)",
+    )
+
+
+class Suite(Section):
+    """One set of questions and how the answers are scored."""
+
+    rows: Text = Field(description="`test`, `validation`, `builtin:general`, or a JSONL file of messages")
+    metrics: list[Metric] = Field(["exact_match"], min_length=1, description="how answers are scored; loss always is")
+    max_tokens: int = Field(128, ge=1, description="tokens of the longest answer")
+    limit: int | None = Field(None, ge=1, description="only the first rows, this many")
+
+
+class EvalSection(Section):
+    """`eval:` what base and tuned model are asked."""
+
+    suites: dict[Name, Suite] = Field(min_length=1, description="suites by name")
+
+
+class GateSection(Section):
+    """`gate:` a list of lines, or these keys. What must hold before anything is exported."""
+
+    checks: list[Text] = Field([], description="lines such as `task.exact_match >= 0.90`")
+    undecided: Literal["estimate", "pass", "fail"] = Field(
+        "estimate", description="what a check with too few rows to tell does: go by the estimate, pass, or fail"
+    )
+
+
+class ExportOptions(Section):
+    """Options of one export."""
+
+
+class VerifySection(Section):
+    """`verify:` how each exported file is compared with the trained model. It always is."""
+
+    rows: Literal["train", "validation", "test"] | None = Field(
+        None, description="the split whose rows are compared token by token; default test, else validation, else train"
+    )
+    limit: int | None = Field(64, ge=1, description="only the first rows, this many; null is all")
+    suites: list[Name] | None = Field(
+        None, description="suites run again on the file itself; default those on the recipe's own rows"
+    )
+
+
+class ReportSection(Section):
+    """`report:` the HTML page."""
+
+    title: Text | None = Field(None, description="its title; default the recipe's name")
+    samples: int = Field(12, ge=0, description="sample answers shown side by side")
+
+
+def _merge_form(value: Any) -> Any:
+    return {"write": value} if isinstance(value, bool) else value
+
+
+def _gate_form(value: Any) -> Any:
+    return {"checks": value} if isinstance(value, list) else value
+
+
+def _export_form(value: Any) -> Any:
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        twice = sorted({name for name in value if value.count(name) > 1})
+        if twice:
+            raise ValueError(f"{twice[0]} is named twice")
+        return {name: ExportOptions() for name in value}
+    if isinstance(value, dict):
+        return {name: {} if options is None else options for name, options in value.items()}
+    return value
+
+
+class Recipe(Section):
+    """A whole recipe. It remembers the file it came from: see `path`, `location_of`."""
+
+    base_model: Text = Field(description="`builtin:NAME`, a folder (relative to the recipe), or a hub id")
+    seed: int = Field(0, ge=0, lt=2**32, description="of splits, initial adapter weights and the order of rows")
+    data: DataSection = Field(description="what the model learns from, and what it is judged on")
+    train: TrainSection = Field(default_factory=lambda: TrainSection(), description="how the adapter is trained")
+    merge: Annotated[MergeSection, BeforeValidator(_merge_form)] = Field(
+        default_factory=lambda: MergeSection(write=False), description="whether and from which base the model is merged"
+    )
+    eval: EvalSection | None = Field(None, description="what base and tuned model are asked")
+    gate: Annotated[GateSection, BeforeValidator(_gate_form)] = Field(
+        default_factory=lambda: GateSection(), description="what must hold before anything is exported"
+    )
+    export: Annotated[dict[ExportName, ExportOptions], BeforeValidator(_export_form)] = Field(
+        default_factory=dict, description="files to ship: a list of names, or names with options"
+    )
+    verify: VerifySection = Field(default_factory=lambda: VerifySection(), description="how files are compared")
+    report: ReportSection = Field(default_factory=lambda: ReportSection(), description="the HTML page")
+
+    _path: Path = PrivateAttr(default=Path("recipe.yaml"))
+    _locations: Mapping[str, Location] = PrivateAttr(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """The recipe's file, absolute."""
+        return self._path
+
+    @property
+    def folder(self) -> Path:
+        """The folder that paths in the recipe are relative to."""
+        return self._path.parent
+
+    @property
+    def name(self) -> str:
+        """The recipe's name: its file name without the suffix."""
+        return self._path.stem
+
+    def location_of(self, key: str) -> Location:
+        """Where a key such as "data.datasets.0.path" has its value: file:line:column, or the `--set` that gave it. The
+        nearest enclosing key when the recipe does not say it."""
+        while key:
+            if key in self._locations:
+                return self._locations[key]
+            key = key.rpartition(".")[0]
+        return self._locations.get("", Location(str(self._path)))
+
+    def resolve(self, path: str) -> Path:
+        """A path written in the recipe, made absolute (a leading ~ is the home folder)."""
+        return self.folder / Path(path).expanduser()
+
+    @property
+    def merge_base(self) -> MergeBase:
+        """What the adapter is folded into, decided: the file that ships is the model that was trained."""
+        return self.merge.merge_base or ("dequantized" if self.train.adapter == "qlora" else "pristine")
+
+    @property
+    def suites(self) -> dict[str, Suite]:
+        """The suites of `eval:`; without that section one, `task`, on the test rows when there are any."""
+        if self.eval is not None:
+            return self.eval.suites
+        return {"task": Suite(rows="test")} if self.has_split("test") else {}
+
+    def has_split(self, split: str) -> bool:
+        """Whether the data section gives a "validation" or "test" split."""
+        data = self.data
+        if split == "validation":
+            return bool(data.validation) or data.val_set_size is not None
+        return bool(data.test) or data.test_set_size is not None
+
+    @property
+    def gates(self) -> list[gates.Gate]:
+        """The parsed gate lines (a loaded recipe's are known to parse)."""
+        metrics = suite_metrics(self.suites)
+        return [gates.parse(line, metrics, list(self.export)) for line in self.gate.checks]
+
+
+def suite_metrics(suites: Mapping[str, Suite]) -> dict[str, tuple[str, ...]]:
+    """Suite name -> the metrics that gates may name, loss included."""
+    return {name: (*suite.metrics, LOSS) for name, suite in suites.items()}

@@ -1,0 +1,183 @@
+"""An onnxruntime-genai folder, opened as the device opens it: its tokenizer, its chat template, its graph, on the CPU.
+
+Opened by `edgeft.runtimes.open_runtime`. Token ids come from onnxruntime-genai's own tokenizer, because that is what ships:
+where it differs from the tokenizer of training (a NUL ends its text, it skips Unicode normalisation), a verification has
+to see it. Tokens are chosen by `edgeft.runtimes.answer`, not by the library's sampler.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from edgeft.errors import ModelError
+from edgeft.runtimes import template
+from edgeft.runtimes.answer import Answer, answer_each, check_ids
+from edgeft.runtimes.onnx_folder import OnnxFolder, read_folder
+from edgeft.runtimes.protocol import Completion, Message
+from edgeft.runtimes.threads import choose_threads
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_KEPT_OUTPUTS = 1 << 24  # floats of logits that one call may return: longer rows are read in pieces
+
+
+def open_onnx(folder: Path, *, context_length: int | None = None, threads: int | None = None) -> OnnxRuntime:
+    """Open an onnxruntime-genai folder. Raises `ModelError` when it is not one, is unsafe, or does not load."""
+    return OnnxRuntime(read_folder(folder), context_length=context_length, threads=threads)
+
+
+class OnnxRuntime:
+    """The `Runtime` protocol over one folder with `genai_config.json`."""
+
+    def __init__(self, folder: OnnxFolder, *, context_length: int | None, threads: int | None) -> None:
+        import onnxruntime_genai as genai
+
+        self._genai = genai
+        self._folder = folder
+        self.name = f"onnx {folder.precision}"
+        self.vocab_size = folder.vocab_size
+        self.context_length = min(context_length or folder.context_length, folder.context_length)
+        self.stop_ids = folder.stop_ids
+        self.threads = choose_threads(threads, folder.weight_bytes // 2)
+        self._generator: Any = None
+        self._capacity = 0
+        self._past: list[int] = []
+        try:
+            config = genai.Config(str(folder.path))
+            config.clear_providers()
+            config.overlay(json.dumps(_session_options(self.threads)))
+            self._model = genai.Model(config)
+            self._tokenizer = genai.Tokenizer(str(folder.path))
+        except Exception as error:  # the library raises plain RuntimeError and its own OrtException
+            raise ModelError(f"onnxruntime-genai cannot load this folder: {_first_line(error)}", where=folder.path) from None
+
+    def encode(self, text: str) -> list[int]:
+        return [int(token) for token in self._tokenizer.encode(text)] if text else []
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens left out."""
+        import numpy as np
+
+        kept = [token for token in ids if token not in self._folder.special_ids]
+        return str(self._tokenizer.decode(np.array(kept, dtype=np.int32))) if kept else ""
+
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
+        if self._folder.chat_template is None:
+            raise ModelError("the folder has no chat template (chat_template.jinja)", where=self._folder.path)
+        return template.render(
+            self._folder.chat_template,
+            messages,
+            add_generation_prompt=add_generation_prompt,
+            variables=self._folder.special_tokens,
+            where=str(self._folder.path),
+        )
+
+    def render_on_device(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
+        """The conversation as onnxruntime-genai's own template engine writes it, for comparison with `render`.
+
+        Raises `ModelError` when that engine does not understand the template.
+        """
+        try:
+            text = self._tokenizer.apply_chat_template(
+                json.dumps(list(messages), ensure_ascii=False), add_generation_prompt=add_generation_prompt
+            )
+        except Exception as error:
+            raise ModelError(
+                f"onnxruntime-genai cannot render the chat template: {_first_line(error)}", where=self._folder.path
+            ) from None
+        return str(text)
+
+    def _check(self, ids: Sequence[int], room: int = 0) -> None:
+        check_ids(
+            ids,
+            vocab_size=self.vocab_size,
+            context_length=self.context_length,
+            where=str(self._folder.path),
+            room=room,
+        )
+
+    def _rewind(self, kept: int, capacity: int) -> None:
+        """A generator that holds the first `kept` ids of the past and has room for `capacity` tokens in all."""
+        if self._generator is not None and self._capacity >= capacity:
+            if kept < len(self._past):
+                self._generator.rewind_to(kept)
+                del self._past[kept:]
+            return
+        self._capacity = min(max(256, 1 << (capacity - 1).bit_length()), self._folder.context_length)
+        parameters = self._genai.GeneratorParams(self._model)
+        parameters.set_search_options(max_length=self._capacity, min_length=0, do_sample=False, num_beams=1, batch_size=1)
+        self._generator = self._genai.Generator(self._model, parameters)
+        self._past = []
+
+    def _read(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """float32[T, V] logits after each of `ids`, read behind the past."""
+        import numpy as np
+
+        self._generator.append_tokens(np.array(ids, dtype=np.int32))
+        self._past.extend(ids)
+        logits = self._generator.get_output("logits")
+        return np.asarray(logits, dtype=np.float32).reshape(-1, self.vocab_size)[-len(ids) :]
+
+    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        import numpy as np
+
+        self._check(ids)
+        self._rewind(0, len(ids))
+        size = max(16, _KEPT_OUTPUTS // self.vocab_size)
+        parts = [self._read(ids[start : start + size]) for start in range(0, len(ids), size)]
+        return np.concatenate(parts)
+
+    def logits_batch(self, rows: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
+        return (self.logits(row) for row in rows)
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_tokens: int = 128,
+        temperature: float = 0.0,
+        seed: int = 0,
+        on_token: Callable[[str], None] | None = None,
+    ) -> list[Completion]:
+        def answer(prompt: Sequence[int]) -> Answer:
+            self._check(prompt, room=1)
+            room = min(max_tokens, self.context_length - len(prompt))
+            return Answer(self.decode, stop_ids=self.stop_ids, max_tokens=room, on_token=on_token)
+
+        return answer_each(prompts, self._start, self._step, answer, temperature=temperature, seed=seed)
+
+    def _start(self, prompt: Sequence[int], following: int) -> NDArray[np.float32]:
+        self._rewind(0, len(prompt) + following)
+        return self._read(prompt)[-1]
+
+    def _step(self, token: int) -> NDArray[np.float32]:
+        return self._read([token])[-1]
+
+    def close(self) -> None:
+        self._generator = None
+        self._model = None
+
+    def __enter__(self) -> OnnxRuntime:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _session_options(threads: int) -> dict[str, Any]:
+    """An overlay of genai_config.json: our number of threads, and no noise on stderr."""
+    options = {"intra_op_num_threads": threads, "inter_op_num_threads": 1, "log_severity_level": 3}
+    return {"model": {"decoder": {"session_options": options}}}
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

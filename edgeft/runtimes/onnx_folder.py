@@ -1,0 +1,179 @@
+"""What an onnxruntime-genai folder says about itself, read and checked before any library opens it.
+
+A folder may have been downloaded. Refused here: a graph or weight file outside the folder or behind a symbolic link that
+leaves it, weight files shorter than the graph says, and settings that load native code (`custom_ops_library`, execution
+providers by library path).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeft.errors import ModelError
+from edgeft.files import inside, is_lfs_pointer, read_json
+
+CONFIG = "genai_config.json"
+_NATIVE_CODE = ("custom_ops_library", "ep_library", "library_path", "shared_lib_path")
+
+
+@dataclass(frozen=True)
+class OnnxFolder:
+    """A checked folder. `precision` is read from the graph: "int4", "int8", "fp16", "fp32"."""
+
+    path: Path
+    precision: str
+    vocab_size: int
+    context_length: int
+    stop_ids: tuple[int, ...]
+    chat_template: str | None
+    special_tokens: Mapping[str, str]  # "bos_token" -> "<s>"
+    special_ids: frozenset[int]
+    weight_bytes: int
+
+
+def read_folder(folder: Path) -> OnnxFolder:
+    """Read and check a folder. Raises `ModelError` that names the file and what is wrong with it."""
+    config = _read_object(folder / CONFIG)
+    model = config.get("model")
+    if not isinstance(model, dict) or not isinstance(model.get("decoder"), dict):
+        raise ModelError("it describes no decoder", where=folder / CONFIG)
+    _refuse_native_code(config, folder / CONFIG)
+    graph = _inside(folder, model["decoder"].get("filename", "model.onnx"), folder / CONFIG)
+    precision, weight_bytes = _check_graph(folder, graph)
+    tokens, special_ids = _special_tokens(folder)
+    stop = model.get("eos_token_id")
+    return OnnxFolder(
+        path=folder,
+        precision=precision,
+        vocab_size=_whole_number(model, "vocab_size", folder),
+        context_length=_whole_number(model, "context_length", folder),
+        stop_ids=tuple(stop) if isinstance(stop, list) else (() if stop is None else (int(stop),)),
+        chat_template=_chat_template(folder),
+        special_tokens=tokens,
+        special_ids=special_ids,
+        weight_bytes=weight_bytes,
+    )
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        value = read_json(path)
+    except FileNotFoundError:
+        raise ModelError(f"the folder has no {path.name}", where=path.parent) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ModelError(f"not valid JSON ({error})", where=path) from None
+    if not isinstance(value, dict):
+        raise ModelError("a JSON object is expected", where=path)
+    return value
+
+
+def _whole_number(model: Mapping[str, Any], key: str, folder: Path) -> int:
+    value = model.get(key)
+    if not isinstance(value, int) or value <= 0:
+        raise ModelError(f"model.{key} must be a positive whole number, not {value!r}", where=folder / CONFIG)
+    return value
+
+
+def _refuse_native_code(value: Any, where: Path) -> None:
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            if key in _NATIVE_CODE and entry:
+                raise ModelError(f"{key!r} would load native code; edgeft does not", where=where, do="remove that setting")
+            _refuse_native_code(entry, where)
+    elif isinstance(value, list):
+        for entry in value:
+            _refuse_native_code(entry, where)
+
+
+def _inside(folder: Path, name: Any, where: Path) -> Path:
+    """The path of a file named in `where`; refused when it leaves the folder or is not there."""
+    path = inside(folder, name) if isinstance(name, str) and name else None
+    if path is None:
+        raise ModelError(f"{name!r} points outside the model's folder", where=where, do="do not open this file")
+    if not path.is_file():
+        raise ModelError(f"the file {name!r} is missing", where=folder)
+    if is_lfs_pointer(path):
+        raise ModelError("this is a Git LFS pointer, not the model", where=path, do="run: git lfs pull")
+    return path
+
+
+def _check_graph(folder: Path, path: Path) -> tuple[str, int]:
+    """(precision, bytes of the weights) of a graph whose external data has been checked; the weights are not read."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except DecodeError:
+        raise ModelError("this is not a readable ONNX file", where=path) from None
+    needed: dict[Path, int] = {}
+    for tensor in _tensors(model.graph):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        data = _inside(folder, entries.get("location"), path)
+        end = int(entries.get("offset", 0)) + int(entries.get("length", 0))
+        needed[data] = max(needed.get(data, 0), end)
+    for data, size in needed.items():
+        if data.stat().st_size < size:
+            raise ModelError(f"the file is cut off: {size} bytes are needed", where=data, do="copy or export it again")
+    return _precision(model.graph), sum(needed.values()) or path.stat().st_size
+
+
+def _tensors(graph: Any) -> Any:
+    """Every tensor of a graph and of the graphs inside its nodes."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            if attribute.HasField("g"):
+                yield from _tensors(attribute.g)
+            for inner in attribute.graphs:
+                yield from _tensors(inner)
+
+
+def _precision(graph: Any) -> str:
+    """What most of the matrix products are made of."""
+    import onnx
+
+    bits: list[int] = []
+    for node in graph.node:
+        if node.op_type == "MatMulNBits":
+            bits += [attribute.i for attribute in node.attribute if attribute.name == "bits"]
+    if bits:
+        return f"int{max(set(bits), key=bits.count)}"
+    halves = sum(1 for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16)
+    return "fp16" if 2 * halves > len(graph.initializer) else "fp32"
+
+
+def _chat_template(folder: Path) -> str | None:
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    config = folder / "tokenizer_config.json"
+    value = _read_object(config).get("chat_template") if config.is_file() else None
+    return value if isinstance(value, str) else None
+
+
+def _special_tokens(folder: Path) -> tuple[dict[str, str], frozenset[int]]:
+    """The special tokens a template may name, and the ids of all tokens that are left out of decoded text."""
+    tokens: dict[str, str] = {}
+    config = folder / "tokenizer_config.json"
+    if config.is_file():
+        for key, value in _read_object(config).items():
+            if key.endswith("_token"):
+                text = value.get("content") if isinstance(value, dict) else value
+                if isinstance(text, str):
+                    tokens[key] = text
+    ids: list[int] = []
+    vocabulary = folder / "tokenizer.json"
+    if vocabulary.is_file():
+        added = _read_object(vocabulary).get("added_tokens") or []
+        ids = [int(entry["id"]) for entry in added if entry.get("special")]
+    return tokens, frozenset(ids)

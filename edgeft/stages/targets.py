@@ -1,0 +1,185 @@
+"""The targets that a recipe stands for: which stage with which parameters reads what. Called by `edgeft.cli`.
+
+Roles that the stages may count on:
+
+    data      sources base, datasets.N, validation.N, test.N, chat_template
+    train     inputs data; sources base
+    merge     inputs adapter; sources base
+    eval      inputs data, adapter (eval.tuned only); sources base, suites.NAME (suites whose rows are a file)
+    gate      inputs base, tuned (evaluations)
+    export    inputs adapter; sources base
+    verify    inputs export, adapter, data, tuned (the evaluation, when the recipe has suites); sources base,
+              suites.NAME
+    report    inputs every other target, by its name
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+
+from edgeft.pipeline.stage import Source, Target
+from edgeft.recipe.gates import Gate
+from edgeft.recipe.names import BUILTIN_ROWS, SPLITS
+from edgeft.recipe.schema import DatasetEntry, Recipe, Suite
+from edgeft.stages import STAGES
+
+
+def targets_of(recipe: Recipe) -> list[Target]:
+    """All targets of a recipe, in the order of the work."""
+    targets = [_data(recipe), _train(recipe), *_evals(recipe), *_gate(recipe), *_merge(recipe)]
+    for name in recipe.export:
+        targets += [_export(recipe, name), _verify(recipe, name)]
+    return [*targets, _report(recipe, targets)]
+
+
+def params_of(stage: str, **fields: Any) -> BaseModel:
+    """The Params of a stage kind, from the stage's own module (light to import)."""
+    module = STAGES[stage].load()
+    params: BaseModel = module.Params(**fields)
+    return params
+
+
+def _fields(section: BaseModel) -> dict[str, Any]:
+    """A section's fields as they are: nested models stay models."""
+    return {name: getattr(section, name) for name in type(section).model_fields}
+
+
+def _data(recipe: Recipe) -> Target:
+    data = recipe.data
+    entries = {"datasets": data.datasets, "validation": data.validation, "test": data.test}
+    sources = {"base": _base(recipe)}
+    for key, listed in entries.items():
+        sources |= {f"{key}.{index}": _file(recipe, entry.path) for index, entry in enumerate(listed)}
+    if data.chat_template is not None:
+        sources["chat_template"] = _file(recipe, data.chat_template)
+    return Target("data", "data", params_of("data", **_fields(data), seed=recipe.seed), sources=sources)
+
+
+def _train(recipe: Recipe) -> Target:
+    fields = {**_fields(recipe.train), "seed": recipe.seed}
+    return Target(
+        "train", "train", params_of("train", **fields), inputs={"data": "data"}, sources={"base": _base(recipe)}
+    )
+
+
+def _merge(recipe: Recipe) -> Iterator[Target]:
+    if recipe.merge.write:
+        yield Target(
+            "merge",
+            "merge",
+            params_of("merge", merge_base=recipe.merge_base),
+            inputs={"adapter": "train"},
+            sources={"base": _base(recipe)},
+            after=_after(recipe),
+        )
+
+
+def _evals(recipe: Recipe) -> Iterator[Target]:
+    if not recipe.suites:
+        return
+    params = params_of("eval", suites=recipe.suites)
+    sources = {"base": _base(recipe)} | _suite_files(recipe, recipe.suites)
+    yield Target("eval.base", "eval", params, inputs={"data": "data"}, sources=sources)
+    yield Target("eval.tuned", "eval", params, inputs={"data": "data", "adapter": "train"}, sources=sources)
+
+
+def _gate(recipe: Recipe) -> Iterator[Target]:
+    checks = [gate for gate in recipe.gates if gate.scope is None]
+    if checks:
+        params = params_of("gate", checks=checks, undecided=recipe.gate.undecided)
+        yield Target("gate", "gate", params, inputs={"base": "eval.base", "tuned": "eval.tuned"})
+
+
+def _export(recipe: Recipe, name: str) -> Target:
+    format_, _, type_ = name.partition("-")
+    options = _fields(recipe.export[name])  # type: ignore[index]
+    return Target(
+        f"export.{name}",
+        "export",
+        params_of("export", format=format_, type=type_, merge_base=recipe.merge_base, **options),
+        inputs={"adapter": "train"},
+        sources={"base": _base(recipe)},
+        after=_after(recipe),
+        judged_by=f"verify.{name}",
+    )
+
+
+def _verify(recipe: Recipe, name: str) -> Target:
+    checks = [gate for gate in recipe.gates if gate.scope == name]
+    suites = verified_suites(recipe, checks)
+    params = params_of(
+        "verify",
+        rows=verified_split(recipe),
+        limit=recipe.verify.limit,
+        suites=suites,
+        checks=checks,
+        undecided=recipe.gate.undecided,
+    )
+    inputs = {"export": f"export.{name}", "adapter": "train", "data": "data"}
+    if recipe.suites:
+        inputs["tuned"] = "eval.tuned"
+    sources = {"base": _base(recipe)} | _suite_files(recipe, suites)
+    return Target(f"verify.{name}", "verify", params, inputs=inputs, sources=sources)
+
+
+def _report(recipe: Recipe, targets: list[Target]) -> Target:
+    fields = {**_fields(recipe.report), "title": recipe.report.title or recipe.name}
+    inputs = {target.name: target.name for target in targets}
+    return Target("report", "report", params_of("report", **fields), inputs=inputs, lenient=True)
+
+
+def verified_split(recipe: Recipe) -> str:
+    """The split whose rows an exported file is compared on."""
+    if recipe.verify.rows is not None:
+        return recipe.verify.rows
+    return next((split for split in reversed(SPLITS) if recipe.has_split(split)), "train")
+
+
+def verified_suites(recipe: Recipe, checks: list[Gate]) -> dict[str, Suite]:
+    """The suites run again on an exported file: those that are asked for, else those on the recipe's own rows; and those
+    that its gates name."""
+    chosen = recipe.verify.suites
+    named = {gate.suite for gate in checks}
+    return {
+        name: suite
+        for name, suite in recipe.suites.items()
+        if name in named or (suite.rows not in BUILTIN_ROWS if chosen is None else name in chosen)
+    }
+
+
+def _after(recipe: Recipe) -> tuple[str, ...]:
+    return ("gate",) if any(gate.scope is None for gate in recipe.gates) else ()
+
+
+def _base(recipe: Recipe) -> Source:
+    """The base model: a folder beside the recipe by its path, everything else as it is written."""
+    ref = recipe.base_model
+    folder = recipe.resolve(ref)
+    return Source("model", str(folder) if ":" not in ref and folder.is_dir() else ref)
+
+
+def _file(recipe: Recipe, path: str) -> Source:
+    return Source("file", str(recipe.resolve(path)))
+
+
+def _suite_files(recipe: Recipe, suites: dict[str, Suite]) -> dict[str, Source]:
+    return {
+        f"suites.{name}": _file(recipe, suite.rows)
+        for name, suite in suites.items()
+        if suite.rows not in SPLITS and suite.rows not in BUILTIN_ROWS
+    }
+
+
+def listed_files(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """(key in the recipe, path as written) of every file that the recipe names."""
+    groups: dict[str, list[DatasetEntry]] = {
+        "datasets": recipe.data.datasets,
+        "validation": recipe.data.validation,
+        "test": recipe.data.test,
+    }
+    for key, entries in groups.items():
+        for index, entry in enumerate(entries):
+            yield f"data.{key}.{index}.path", entry.path

@@ -1,0 +1,82 @@
+"""The corpus: the mixture of all skills, row by row, and the held-out rows of the general suites."""
+
+import random
+from collections.abc import Iterable, Iterator
+
+from tools.base import words
+from tools.base.rows import Exchange, Row
+from tools.base.skills import arithmetic, cards, extraction, home, knowledge, ordering, reading, rewriting, stories
+
+SEED = 20_260
+SKILLS = {
+    "reading": reading.exchanges,
+    "arithmetic": arithmetic.exchanges,
+    "ordering": ordering.exchanges,
+    "rewriting": rewriting.exchanges,
+    "knowledge": knowledge.exchanges,
+    "extraction": extraction.exchanges,
+    "cards": cards.exchanges,
+    "home": home.exchanges,
+}
+# Share of the rows (not of the tokens) a skill gets in the corpus.
+SHARES = {
+    "reading": 16, "arithmetic": 12, "ordering": 14, "rewriting": 15, "knowledge": 10, "extraction": 12, "cards": 9,
+    "bare cards": 5, "home": 12, "stories": 6,
+}  # fmt: skip
+# What the quickstart teaches must not be here: none of these may appear anywhere in the corpus.
+FORBIDDEN = (
+    '"tool"', "set_light", "set_heating", "set_power", "start_timer", "set_alarm", "play_music", "set_volume",
+    "set_door", "set_blinds", "add_item", "You control a home",
+)  # fmt: skip
+RESERVED = frozenset(words.HELD_NAMES)
+
+
+def row(rng: random.Random) -> Row:
+    """One training row."""
+    skill = rng.choices(list(SHARES), weights=list(SHARES.values()))[0]
+    if skill == "stories":
+        return Row(text=stories.text(rng))
+    if skill == "bare cards":
+        return Row(system=rng.choice(cards.TO_JSON_SYSTEM), exchanges=tuple(cards.bare_exchanges(rng, "train")))
+    system = rng.choice(words.SYSTEM_PROMPTS) if rng.random() < 0.4 else ""
+    return Row(system=system, exchanges=tuple(SKILLS[skill](rng, "train")))
+
+
+def rows(count: int | None = None, seed: int = SEED) -> Iterator[Row]:
+    """The first `count` rows of the corpus (or all of it: it never ends); the same on every machine."""
+    rng = random.Random(seed)
+    made = 0
+    while count is None or made < count:
+        yield row(rng)
+        made += 1
+
+
+def plain(row: Row) -> str:
+    """All words of a row, as the tokenizer learns from them."""
+    return row.text or "\n".join(f"{m['role']}\n{m['content']}" for m in row.messages())
+
+
+def held_out(family: str, count: int, seed: int = SEED + 1) -> list[Exchange]:
+    """`count` different held-out problems of a family."""
+    rng = random.Random(f"{seed}:{family}")
+    found: dict[str, Exchange] = {}
+    while len(found) < count:
+        exchange = SKILLS[family](rng, "held")[0]
+        found.setdefault(exchange.key, exchange)
+    return list(found.values())
+
+
+def leaks(corpus: Iterable[Row], held: Iterable[Exchange]) -> list[str]:
+    """What would make the held-out rows dishonest: shared problems, shared prompts, reserved names, the quickstart."""
+    held = list(held)
+    keys, asks = {exchange.key for exchange in held}, {exchange.ask for exchange in held}
+    found = []
+    for corpus_row in corpus:
+        for exchange in corpus_row.exchanges:
+            if exchange.key in keys or exchange.ask in asks:
+                found.append(exchange.ask)
+        text = plain(corpus_row)
+        found += [f"{word!r} in {text!r}" for word in FORBIDDEN if word in text]
+        reserved = RESERVED.intersection(text.replace(",", " ").replace(".", " ").split())
+        found += [f"{word!r} in {text!r}" for word in reserved]
+    return found
