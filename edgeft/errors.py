@@ -114,6 +114,7 @@ class Errors(EdgeftError):
 _STORAGE = {
     errno.ENOSPC: ("the disk is full", "free some space and run again; finished artifacts are intact"),
     errno.EDQUOT: ("the disk quota is used up", "free some space and run again; finished artifacts are intact"),
+    errno.EFBIG: ("the file is larger than the system allows here", "choose a file system or a limit that allows it"),
     errno.EROFS: ("the file system is read-only", "choose a writable folder"),
     errno.EACCES: ("permission denied", "choose a writable folder or mend its permissions"),
     errno.EPERM: ("operation not permitted", "choose a writable folder or mend its permissions"),

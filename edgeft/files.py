@@ -36,23 +36,26 @@ def walk_files(folder: Path) -> Iterator[tuple[str, Path]]:
     yield from sorted(found)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file atomically: a temporary neighbour, fsync, rename."""
+def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a file atomically: a temporary neighbour, fsync, rename. Without `durable` no fsync: for what may be lost
+    when the machine goes down (caches)."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as stream:
             stream.write(data)
             stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                os.fsync(stream.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
 
 
-def write_text(path: Path, text: str) -> None:
-    write_bytes(path, text.encode("utf-8"))
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    write_bytes(path, text.encode("utf-8"), durable=durable)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,4 +1,4 @@
-"""`edgeft completion bash|zsh|fish`: the script that a shell reads to complete edgeft's commands, options and targets."""
+"""`edgeft completion bash|zsh|fish`: the script that a shell reads to complete commands, options and targets."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from edgeft.cli.options import Command
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> None:
-    """Print the shell's completion script.
+    """Print the shell's completion script; write it to the file where your shell looks for it, such as
 
     \b
-    bash   edgeft completion bash > ~/.local/share/bash-completion/completions/edgeft
-    zsh    edgeft completion zsh > ~/.zfunc/_edgeft        (with ~/.zfunc in fpath)
-    fish   edgeft completion fish > ~/.config/fish/completions/edgeft.fish
+    bash  ~/.local/share/bash-completion/completions/edgeft
+    zsh   ~/.zfunc/_edgeft (with ~/.zfunc in fpath)
+    fish  ~/.config/fish/completions/edgeft.fish
     """
     completion = get_completion_class(shell)
     assert completion is not None

@@ -19,7 +19,6 @@ from rich.text import Text
 
 from edgeft.artifact import Artifact
 from edgeft.cli.faults import printable
-from edgeft.errors import EdgeftError
 from edgeft.files import human_size
 from edgeft.pipeline.events import Event, EventKind
 from edgeft.progress import Progress as Step
@@ -81,7 +80,8 @@ def ending(event: Event) -> tuple[str, str]:
     if event.kind is EventKind.FINISHED:
         passed = event.artifact is None or event.artifact.passed
         outcome = _outcome(event.artifact) if event.artifact is not None else ""
-        text = f"{'built' if passed else 'did NOT pass'} in {duration(event.seconds)}"
+        text = "built" if passed else "did NOT pass"
+        text += f" in {duration(event.seconds)}" if event.seconds else " (as before)"
         return (f"{text}{', ' + outcome if outcome else ''}", "green" if passed else "red")
     if event.kind is EventKind.SKIPPED:
         if event.artifact is not None:
@@ -106,10 +106,6 @@ def _why(event: Event) -> str:
     texts = [str(reason) for reason in event.reasons]
     more = f", and {len(texts) - 2} more" if len(texts) > 2 else ""
     return "; ".join(texts[:2]) + more
-
-
-def _lines_of(error: EdgeftError | None) -> list[str]:
-    return str(error).splitlines() if error is not None else []
 
 
 class PlainReporter:
@@ -140,8 +136,6 @@ class PlainReporter:
             self._say(f"{event.target}: waiting for another run that builds the same")
         elif event.kind in (EventKind.FINISHED, EventKind.SKIPPED, EventKind.BLOCKED, EventKind.FAILED):
             self._say(f"{event.target}: {ending(event)[0]}")
-            for line in _lines_of(event.error):
-                self._say(f"    {line}")
 
     def _progress(self, target: str, step: Step) -> None:
         now = time.monotonic()
@@ -172,9 +166,9 @@ class LiveReporter:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.progress = Progress(
-            TextColumn("{task.description}", table_column=Column(width=NAME, no_wrap=True)),
+            TextColumn("{task.description}", table_column=Column(width=NAME, no_wrap=True), markup=False),
             BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=6)),
-            TextColumn("{task.fields[shown]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+            TextColumn("{task.fields[shown]}", table_column=Column(no_wrap=True, overflow="ellipsis"), markup=False),
             _TimeLeft(table_column=Column(no_wrap=True)),
             console=console,
             transient=True,
@@ -207,14 +201,12 @@ class LiveReporter:
         elif event.kind in (EventKind.FINISHED, EventKind.SKIPPED, EventKind.BLOCKED, EventKind.FAILED):
             self._clear()
             self._line(event.target, *ending(event))
-            for line in _lines_of(event.error):
-                self._line("", line, "red")
 
     def _start(self, event: Event) -> None:
         self._clear()
         if event.reasons:
             self._line(event.target, _why(event), "dim")
-        self._task = self.progress.add_task(Text(event.target, style="bold").plain, total=None, shown="")
+        self._task = self.progress.add_task(event.target, total=None, shown="")
 
     def _step(self, target: str, step: Step) -> None:
         if self._task is None:

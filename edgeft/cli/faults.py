@@ -1,4 +1,4 @@
-"""Every way a command can end badly, told in one to three lines on stderr, with its exit code. Called by `main` only."""
+"""Every way a command can end badly: one to three lines on stderr, and the exit code. Called by `main`."""
 
 from __future__ import annotations
 
@@ -52,6 +52,9 @@ def _fault(error: EdgeftError, *, debug: bool) -> int:
 
 def _usage(error: click.ClickException) -> int:
     context = getattr(error, "ctx", None)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return 2
     click.secho(f"edgeft: {printable(error.format_message())}", err=True, fg="red")
     if context is not None:
         click.echo(f"  try: {context.command_path} --help", err=True)

@@ -1,4 +1,4 @@
-"""What this machine has: processor, memory, disk, GPU, extras. Read without psutil, so that the base install can say it.
+"""What this machine has: processor, memory, disk, GPU, extras. Without psutil: the base install can say it.
 
 Called by `edgeft doctor` and, for the memory and disk at hand, by `edgeft plan`.
 """
@@ -19,6 +19,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 MEMORY_INFO = Path("/proc/meminfo")
 # The least of cgroup v2 and v1 limits counts inside a container.
 MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 SIMD = ("avx512_bf16", "avx512f", "avx2", "asimd")
 
 
@@ -107,6 +108,12 @@ def _gpus() -> tuple[Gpu, ...]:
         properties = torch.cuda.get_device_properties(index)
         found.append(Gpu(properties.name, properties.total_memory, properties.major >= 8))
     return tuple(found)
+
+
+def has_cuda() -> bool:
+    """Whether training would use a GPU, told without importing torch: a driver, and a torch that is not CPU-only."""
+    torch = extras.version("torch")
+    return NVIDIA_DRIVER.exists() and torch is not None and not torch.endswith("+cpu")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`edgeft`: the console script. Knows every command by name and one line of help, and loads a command only when it is used.
+"""`edgeft`: the console script. Knows each command by name and one line of help; loads it only when it is used.
 
 Errors become exit codes here and nowhere else (see `edgeft.errors`); a traceback is printed only with `--debug`.
 """

@@ -59,10 +59,6 @@ def json_option(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(function)
 
 
-def yes_option(function: F) -> F:
-    return click.option("--yes", "-y", is_flag=True, help="Do not ask.")(function)
-
-
 def print_json(value: Any) -> None:
     """The result of a command for programs, on stdout."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
@@ -85,3 +81,25 @@ def _complete_targets(ctx: click.Context, _: click.Parameter, incomplete: str) -
     except Exception:  # completion never speaks
         return []
     return [CompletionItem(target.name) for target in targets if target.name.startswith(incomplete)]
+
+
+def base_option(function: F) -> F:
+    return click.option(
+        "--base", metavar="MODEL", required=True, help="The base model: builtin:NAME, a folder or a hub id."
+    )(function)
+
+
+def out_option(function: F) -> F:
+    return click.option(
+        "--out", type=click.Path(path_type=Path), required=True, help="The folder to write; it must not be there yet."
+    )(function)
+
+
+def merge_base_option(function: F) -> F:
+    return click.option(
+        "--merge-base",
+        type=click.Choice(["dequantized", "pristine"]),
+        default="dequantized",
+        show_default=True,
+        help="Fold into the 4-bit weights the adapter was trained on, or into the checkpoint's own.",
+    )(function)

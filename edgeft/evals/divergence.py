@@ -8,7 +8,7 @@ and the ratio of perplexities of the text itself. Computed in float64 from float
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,8 @@ DIGITS = 9
 @dataclass(frozen=True)
 class Positions:
     """What two runtimes say at each position of one row that has a next token: float64[T] KL and negative log
-    likelihoods (nats) of that token, bool[T] same most likely token. `finite` is False when a logit is NaN or infinite."""
+    likelihoods (nats) of that token, bool[T] same most likely token. `finite` is False when a logit is NaN or
+    infinite; then the arrays hold nothing."""
 
     kl: NDArray[np.float64]
     reference_nll: NDArray[np.float64]
@@ -67,20 +68,19 @@ class Divergence:
 def compare(
     reference: Runtime,
     candidate: Runtime,
-    rows: Iterable[tuple[str, Encoded]],
+    rows: Sequence[tuple[str, Encoded]],
     listen: Listener = silent,
-    total: int | None = None,
 ) -> Divergence:
     """Both runtimes on the reference's token ids, row by row; columns beyond the smaller vocabulary (padding that no
     token uses) are left out of both."""
     columns = min(reference.vocab_size, candidate.vocab_size)
     found = Divergence()
-    for number, (name, item) in enumerate(rows, 1):
-        if len(item.ids) < 2:
-            continue
-        positions = compare_logits(reference.logits(item.ids), candidate.logits(item.ids), item.ids, columns)
-        found.add(name, positions, item.start - 1, item.end - 1)
-        listen(Progress(number, total, "row", "logits"))
+    ordered = sorted(rows, key=lambda row: len(row[1].ids), reverse=True)
+    ids = [item.ids for _, item in ordered]
+    both = zip(reference.logits_batch(ids), candidate.logits_batch(ids), strict=True)
+    for number, ((name, item), (first, second)) in enumerate(zip(ordered, both, strict=True), 1):
+        found.add(name, compare_logits(first, second, item.ids, columns), item.start - 1, item.end - 1)
+        listen(Progress(number, len(ordered), "row", "logits"))
     return found
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-BATCH = 32
+BATCH = 64
 _CHUNK_VALUES = 4_000_000  # float64 values of one log-softmax: 32 MB
 
 
@@ -46,7 +46,9 @@ class Encoded:
     end: int
 
 
-def evaluate(runtime: Runtime, suites: Sequence[Suite], listen: Listener = silent, *, batch_size: int = BATCH) -> Evaluation:
+def evaluate(
+    runtime: Runtime, suites: Sequence[Suite], listen: Listener = silent, *, batch_size: int = BATCH
+) -> Evaluation:
     """Every suite answered and scored. A `DataError` for a row that does not fit the runtime's context."""
     rows: list[dict[str, Any]] = []
     timing = {"generate_seconds": 0.0, "generated_tokens": 0.0, "loss_seconds": 0.0, "scored_tokens": 0.0}
@@ -65,20 +67,27 @@ def evaluate(runtime: Runtime, suites: Sequence[Suite], listen: Listener = silen
             listen(Progress(done, total, "row", f"{suite.name}: answers"))
         timing["generate_seconds"] += time.perf_counter() - started
         started = time.perf_counter()
-        scorers = {name: metric_table.load(name) for name in suite.metrics}
-        for case, item, answer in zip(suite.cases, encoded, answers, strict=True):
-            assert answer is not None
-            row = _row(suite, case, answer)
-            row["scores"] = {name: round(float(score(case.expected, answer.text)), DIGITS) for name, score in scorers.items()}
-            row["loss"] = round(answer_loss(runtime, item), DIGITS)
-            row["tokens"] = item.end - item.start
-            rows.append(row)
-            timing["generated_tokens"] += len(answer.ids)
-            timing["scored_tokens"] += len(item.ids)
+        nats: dict[int, float] = {}
+        for index, loss in answer_losses(runtime, encoded):
+            nats[index] = loss
             done += 1
             listen(Progress(done, total, "row", f"{suite.name}: loss"))
         timing["loss_seconds"] += time.perf_counter() - started
+        scorers = {name: metric_table.load(name) for name in suite.metrics}
+        for index, (case, item, answer) in enumerate(zip(suite.cases, encoded, answers, strict=True)):
+            assert answer is not None
+            row = _row(suite, case, answer)
+            row["scores"] = {name: _rounded(score(case.expected, answer.text)) for name, score in scorers.items()}
+            row["loss"] = _rounded(nats[index])
+            row["tokens"] = item.end - item.start
+            rows.append(row)
+            timing["generated_tokens"] += len(answer.ids)
+            timing["scored_tokens"] += item.end
     return Evaluation(rows, summarise(rows), {name: round(value, 3) for name, value in timing.items()})
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), DIGITS)
 
 
 def _row(suite: Suite, case: Case, answer: Completion) -> dict[str, Any]:
@@ -145,14 +154,19 @@ def room_for(items: Sequence[Encoded], suite: Suite, context_length: int) -> int
     return max(1, min(suite.max_tokens, context_length - max(len(item.prompt) for item in items)))
 
 
-def answer_loss(runtime: Runtime, item: Encoded) -> float:
-    """Nats, summed over the tokens of the expected answer, each given all before it."""
-    logits = runtime.logits(item.ids[: item.end])
-    return float(-target_logprobs(logits[item.start - 1 : item.end - 1], item.ids[item.start : item.end]).sum())
+def answer_losses(runtime: Runtime, items: Sequence[Encoded]) -> Iterator[tuple[int, float]]:
+    """(index, nats summed over the tokens of the expected answer, each given all before it), rows of like length
+    together."""
+    order = [index for batch in batches([item.end for item in items], len(items)) for index in batch]
+    found = runtime.logits_batch([items[index].ids[: items[index].end] for index in order])
+    for index, logits in zip(order, found, strict=True):
+        item = items[index]
+        targets = item.ids[item.start : item.end]
+        yield index, float(-target_logprobs(logits[item.start - 1 : item.end - 1], targets).sum())
 
 
 def target_logprobs(logits: NDArray[np.float32], targets: Sequence[int]) -> NDArray[np.float64]:
-    """float64[T]: log probability of each target under logits float32[T, V], computed in float64, some rows at a time."""
+    """float64[T]: log probability of each target under logits float32[T, V]; in float64, a block of rows at a time."""
     import numpy as np
     from scipy.special import logsumexp
 
@@ -166,10 +180,11 @@ def target_logprobs(logits: NDArray[np.float32], targets: Sequence[int]) -> NDAr
 
 
 def latency(runtime: Runtime, suites: Sequence[Suite], count: int) -> dict[str, float]:
-    """What one user alone waits: the first questions answered one at a time. Seconds (p50, p95) and generated tokens/s."""
+    """What one user alone waits: the first questions, one at a time. Seconds (p50, p95) and generated tokens/s."""
     import numpy as np
 
-    seconds, tokens = [], 0
+    seconds: list[float] = []
+    tokens = 0
     for suite in suites:
         for case in suite.cases[: max(0, count - len(seconds))]:
             item = encode(runtime, case)

@@ -43,19 +43,17 @@ def examine(
     logit_rows: int | None,
     listen: Listener = silent,
 ) -> dict[str, Any]:
-    """All of fidelity.json but the answers. `logit_rows` of the cases (spread evenly; None is all) are compared by logits."""
-    rendering, tokens = _text(reference, candidate, cases, listen)
+    """All of fidelity.json but the answers. `logit_rows` of the cases (None is all) are compared by logits."""
+    rendering, tokens = _Tally(), _Tally()
+    _text(reference, candidate, cases, (rendering, tokens), listen)
+    awkward = _awkward(reference, candidate, rendering)
     result: dict[str, Any] = {
         "reference": reference.name,
         "file": candidate.name,
-        "rendering": rendering,
-        "tokens": tokens,
-        "awkward": _awkward(reference, candidate),
-        "stop_ids": {
-            "reference": sorted(reference.stop_ids),
-            "file": sorted(candidate.stop_ids),
-            "equal": set(reference.stop_ids) == set(candidate.stop_ids),
-        },
+        "rendering": rendering.as_json(),
+        "tokens": tokens.as_json(),
+        "awkward": awkward,
+        "stop_ids": _compare_stop_ids(reference, candidate, cases),
         "vocabulary": {
             "reference": reference.vocab_size,
             "file": candidate.vocab_size,
@@ -64,16 +62,35 @@ def examine(
     }
     count = len(cases) if logit_rows is None else min(logit_rows, len(cases))
     chosen = [cases[i * len(cases) // count] for i in range(count)]
-    encoded = ((case.id, encode(reference, case)) for case in chosen)
-    result["logits"] = compare(reference, candidate, encoded, listen, count).as_json()
+    encoded = [(case.id, encode(reference, case)) for case in chosen]
+    result["logits"] = compare(reference, candidate, encoded, listen).as_json()
     return result
 
 
+def _compare_stop_ids(reference: Runtime, candidate: Runtime, cases: Sequence[Case]) -> dict[str, Any]:
+    """Stop tokens that the file lacks make it ramble. Those it adds (llama.cpp stops at every end-like special token)
+    only matter if an answer holds one."""
+    wanted, given = set(reference.stop_ids), set(candidate.stop_ids)
+    added = given - wanted
+    in_answers = set()
+    for case in cases if added else ():
+        item = encode(reference, case)
+        in_answers |= added.intersection(item.ids[item.start : item.end])
+    return {
+        "reference": sorted(wanted),
+        "file": sorted(given),
+        "equal": wanted == given,
+        "lacking": sorted(wanted - given),
+        "added": sorted(added),
+        "added_in_answers": sorted(in_answers),
+    }
+
+
 def _text(
-    reference: Runtime, candidate: Runtime, cases: Sequence[Case], listen: Listener
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Rendered conversations and their token ids, with and without the answer."""
-    rendering, tokens = _Tally(), _Tally()
+    reference: Runtime, candidate: Runtime, cases: Sequence[Case], tallies: tuple[_Tally, _Tally], listen: Listener
+) -> None:
+    """Count rendered conversations and their token ids, with and without the answer."""
+    rendering, tokens = tallies
     for number, case in enumerate(cases, 1):
         question = list(case.messages)
         whole = [*question, {"role": "assistant", "content": case.expected}]
@@ -83,18 +100,18 @@ def _text(
             rendering.add(case.id, text, shown)
             tokens.add(case.id, reference.encode(text), _attempt(lambda t=text: candidate.encode(t)))  # type: ignore[misc]
         listen(Progress(number, len(cases), "row", "rendering and token ids"))
-    return rendering.as_json(), tokens.as_json()
 
 
-def _awkward(reference: Runtime, candidate: Runtime) -> dict[str, Any]:
-    """Awkward strings bare and as a user's message. Differences in strings that are not required are listed apart."""
+def _awkward(reference: Runtime, candidate: Runtime, rendering: _Tally) -> dict[str, Any]:
+    """Token ids of awkward strings, bare and as a user's message; how those render is counted with the other
+    conversations. Differences in strings that are not required are listed apart."""
     needed, optional = _Tally(), _Tally()
     for string in STRINGS:
         tally = needed if string.required else optional
         conversation = [{"role": "user", "content": string.text}]
         wrapped = reference.render(conversation, add_generation_prompt=True)
         shown = _attempt(lambda c=conversation: candidate.render(c, add_generation_prompt=True))  # type: ignore[misc]
-        tally.add(f"{string.name} (rendered)", wrapped, shown)
+        rendering.add(string.name, wrapped, shown)
         for name, text in ((string.name, string.text), (f"{string.name} (as a message)", wrapped)):
             tally.add(name, reference.encode(text), _attempt(lambda t=text: candidate.encode(t)))  # type: ignore[misc]
     return needed.as_json() | {"not_required": optional.as_json()}
@@ -130,7 +147,8 @@ class _Tally:
 def _difference(name: str, wanted: Any, given: Any) -> dict[str, Any]:
     at = common_prefix(wanted, given)
     before = slice(max(0, at - 4), at + 12) if isinstance(wanted, list) else slice(max(0, at - 20), at + 60)
-    return {"id": name, "at": at, "reference": wanted[before], "file": given if isinstance(given, str) else given[before]}
+    shown = given if isinstance(given, str) != isinstance(wanted, str) else given[before]
+    return {"id": name, "at": at, "reference": wanted[before], "file": shown}
 
 
 def compare_answers(reference_rows: Sequence[Row], rows: Sequence[Row]) -> dict[str, Any]:
@@ -209,14 +227,12 @@ def _tokenizer_cause(fidelity: dict[str, Any]) -> str:
 
 
 def _stop_ids(part: dict[str, Any]) -> Check:
-    lacking = sorted(set(part["reference"]) - set(part["file"]))
-    added = sorted(set(part["file"]) - set(part["reference"]))
-    detail = f"{part['reference']} in both"
-    if lacking or added:
-        told = [f"the file lacks {lacking}"] if lacking else []
-        told += [f"the file also stops at {added}"] if added else []
-        detail = " and ".join(told) + f"; trained with {part['reference']}"
-    return required("stop tokens equal", part["equal"], detail, n=len(part["reference"]))
+    told = [f"trained with {part['reference']}"]
+    told += [f"the file lacks {part['lacking']}"] if part["lacking"] else []
+    told += [f"the file also stops at {part['added']}"] if part["added"] else []
+    told += [f"answers hold {part['added_in_answers']}"] if part["added_in_answers"] else []
+    passed = not part["lacking"] and not part["added_in_answers"]
+    return required("stop tokens equal", passed, "; ".join(told), n=len(part["reference"]))
 
 
 def _stops(answers: dict[str, Any]) -> Check:
@@ -226,15 +242,16 @@ def _stops(answers: dict[str, Any]) -> Check:
     part = answers["stopped"]
     high = part["change"]["high"]
     passed = high is None or high >= -WORST_STOP_DROP
-    detail = f"{part['file']} of {answers['n']} answers end with a stop token, {part['reference']} of the trained model's"
+    detail = f"{part['file']} of {answers['n']} answers end with a stop token, the trained model's: {part['reference']}"
     return required(name, passed, detail, value=part["change"]["value"], n=answers["n"])
 
 
 def _logits(part: dict[str, Any]) -> Check:
     name = "the same model"
     if part["not_finite"]:
-        listed = ", ".join(part["not_finite"][:EXAMPLES])
-        return required(name, False, f"logits are NaN or infinite on {len(part['not_finite'])} rows: {listed}", n=part["rows"])
+        bad = part["not_finite"]
+        detail = f"logits are NaN or infinite on {len(bad)} rows: {', '.join(bad[:EXAMPLES])}"
+        return required(name, False, detail, n=len(bad) + part["rows"])
     if not part["all"]:
         return required(name, False, "no row could be compared", n=0)
     kl, top = part["all"]["mean_kl"], part["all"]["top1_agreement"]

@@ -1,9 +1,9 @@
-"""Judge a gate line on two evaluations of the same rows. Called by the `gate` stage (tuned against base) and the `verify`
-stage (a file against the tuned model).
+"""Judge a gate line on two evaluations of the same rows. Called by the `gate` stage (tuned against base) and the
+`verify` stage (a file against the tuned model).
 
-A gate compares one figure with a limit: a level, or a drop or rise that is paired row by row. The figure's 95 % interval
-decides: wholly within the limit passes, wholly beyond it fails, anything else is undecided, and the recipe says what
-undecided means. The gates themselves are parsed by `edgeft.recipe`; here only their fields are read.
+A gate compares one figure with a limit: a level, or a drop or rise that is paired row by row. The figure's 95 %
+interval decides: wholly within the limit passes, wholly beyond it fails, anything else is undecided, and the recipe
+says what undecided means. The gates themselves are parsed by `edgeft.recipe`; here only their fields are read.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def judge(
 
 
 def judge_figure(gate: Gate, figures: Mapping[str, tuple[float, int]]) -> Check:
-    """Judge a gate on a fidelity figure {name: (value, n)}, which is measured on all of its rows and has no interval."""
+    """Judge a gate on a fidelity figure {name: (value, n)}: measured on all rows that were asked for, no interval."""
     value, n = figures[gate.metric]
     passed = gate.holds(round(value, _DIGITS))
     detail = f"{gate.metric} is {_number(value)}, asked for {gate.op} {_number(gate.limit)}"

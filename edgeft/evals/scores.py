@@ -36,7 +36,7 @@ def suite_names(rows: Iterable[Row]) -> list[str]:
 
 
 def summarise(rows: Sequence[Row]) -> Summary:
-    """{suite or suite/family: {metric: {"value", "n", "low", "high"}}}; loss is in nats per token of the expected answers."""
+    """{suite or suite/family: {metric: {"value", "n", "low", "high"}}}; loss in nats per token of expected answers."""
     summary: Summary = {}
     for name in suite_names(rows):
         chosen = of_suite(rows, name)
@@ -62,7 +62,7 @@ def losses(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
 def pair(before: Sequence[Row], after: Sequence[Row], what: str) -> list[tuple[Row, Row]]:
     """The rows of two evaluations of the same suite, side by side, in the order of the first.
 
-    A `DataError` when they are not the very same rows (ids and expected answers): a comparison of different rows is none.
+    A `DataError` when they are not the very same rows (ids and expected answers): comparing others says nothing.
     """
     second = {row["id"]: row for row in after}
     if [row["id"] for row in before] != [row["id"] for row in after] and set(second) != {row["id"] for row in before}:

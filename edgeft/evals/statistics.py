@@ -1,9 +1,10 @@
-"""What a figure is worth: intervals for a level, intervals and tests for a paired difference. Called by `gates` and `scores`.
+"""What a figure is worth: intervals for a level, intervals and tests for a paired difference. Called by `gates`,
+`scores` and `fidelity`.
 
-Every function takes scores in the order of the rows, is deterministic (bootstraps draw from a fixed seed) and says n. A
-level of 95 % is meant everywhere; `confidence` changes it. Sources: Wilson 1927 and Clopper & Pearson 1934 as scipy has
-them; Tango 1998, Statistics in Medicine 17, 891-908 (paired difference of proportions); Efron 1987 (BCa) as scipy has it;
-McNemar 1947 in its exact form, a binomial test of the discordant pairs.
+Every function takes scores in the order of the rows, is deterministic (bootstraps draw from a fixed seed) and says n.
+A level of 95 % is meant everywhere; `confidence` changes it. Sources: Wilson 1927 and Clopper & Pearson 1934 as scipy
+has them; Tango 1998, Statistics in Medicine 17, 891-908 (paired difference of proportions); Efron 1987 (BCa) as scipy
+has it; McNemar 1947 in its exact form, a binomial test of the discordant pairs.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.95
 RESAMPLES = 1999
 SEED = 20260
-_BCA_ROWS = 2000  # with more rows the correction is below the bootstrap's own noise, and its jackknife costs rows squared
+_BCA_ROWS = 2000  # with more, BCa's correction is below the bootstrap's own noise, and its jackknife costs rows squared
 _BATCH_VALUES = 2_000_000  # float64 values that one bootstrap batch may hold: 16 MB
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its interval and the number of rows it rests on. `low` and `high` are None with fewer than 2 rows."""
+    """A value with its interval and the number of rows it rests on; one row has no interval."""
 
     value: float
     n: int
@@ -95,7 +96,7 @@ def permutation(before: Sequence[float], after: Sequence[float]) -> float:
 
 
 def paired_difference(before: Sequence[float], after: Sequence[float], *, confidence: float = CONFIDENCE) -> Estimate:
-    """mean(after) - mean(before) over the same rows: Tango's score interval for 0/1 scores, else a BCa bootstrap of rows."""
+    """mean(after) - mean(before) over the same rows: Tango's interval for 0/1 scores, else a BCa bootstrap of rows."""
     if len(before) != len(after) or not before:
         raise ValueError("paired scores must be of the same rows")
     if is_binary(before) and is_binary(after):
@@ -172,8 +173,8 @@ def _batch(n: int) -> int:
 
 
 def _bootstrap(statistic: Callable[..., Any], samples: Sequence[Sequence[float]], confidence: float) -> Estimate:
-    """BCa over rows that are resampled together, plain percentiles above `_BCA_ROWS` rows. Where BCa is not defined (every
-    row alike, or the value at the edge of what resampling gives) the percentiles stand in."""
+    """BCa over rows that are resampled together, plain percentiles above `_BCA_ROWS` rows. Where BCa is not defined
+    (every row alike, or the value at the edge of what resampling gives) the percentiles stand in."""
     import numpy as np
     from scipy.stats import DegenerateDataWarning, bootstrap
 

@@ -1,7 +1,8 @@
-"""What is asked of a runtime: named rows (a conversation and the answer expected next), metrics, and how long an answer may be.
+"""What is asked of a runtime: named rows (a conversation and the answer expected next), metrics, the longest answer.
 
-Used by the `eval` and `verify` stages. A suite comes from rows of a dataset artifact, from a JSONL file of conversations, or
-from the general skills packaged with edgeft (`builtin:general`), which measure what tuning made a model forget.
+Used by the `eval` and `verify` stages. A suite comes from rows of a dataset artifact, from a JSONL file of
+conversations, or from the general skills packaged with edgeft (`builtin:general`), which measure what tuning made a
+model forget.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ def _fault(row: Mapping[str, Any]) -> str | None:
     for message in messages:
         if not isinstance(message, dict) or not isinstance(message.get("content"), str) or "role" not in message:
             return "a message needs a 'role' and a text 'content'"
-    return None if messages[-1]["role"] == "assistant" else "the last message must be the assistant's: the answer expected"
+    return None if messages[-1]["role"] == "assistant" else "the last message must be the assistant's expected answer"
 
 
 def _read(path: Path) -> Iterable[dict[str, Any]]:

@@ -36,7 +36,7 @@ class ExportSource:
     base        folder of the base: config, tokenizer, safetensors
     adapter     folder of a peft adapter (an adapter artifact or any other), or None for the base as it is
     merge_base  "dequantized": fold into the 4-bit weights the adapter was trained on, dequantized (its `training.json`
-                says which and how); "pristine": fold into the checkpoint's own weights. Without quantization both are equal
+                says which and how); "pristine": into the checkpoint's own. Equal when nothing was quantized
     name        a short name for people and for file names ("sprout-household")
     base_ref    the base model as the recipe names it, for metadata ("builtin:sprout", "Qwen/Qwen3-0.6B")
     """
@@ -47,10 +47,24 @@ class ExportSource:
     name: str = "model"
     base_ref: str = ""
 
+    def folded_into(self) -> str | None:
+        """What the adapter really is folded into ("pristine" when nothing was quantized); None without an adapter."""
+        from edgeft.weights import quantization
+
+        if self.adapter is None or self.merge_base != "dequantized":
+            return self.merge_base if self.adapter else None
+        return "dequantized" if quantization(self.adapter) else "pristine"
+
     def weights(self) -> Weights:
-        """The merged weights, each read (and folded) when asked for. Reads headers and the adapter's small matrices now."""
+        """The merged weights, each read (and folded) when asked for. Reads headers now, no values.
+
+        A `ModelError` for what does not fit together, and for an adapter whose training.json names another base.
+        """
+        from edgeft.models.identity import check_same_base
         from edgeft.weights import open_weights
 
+        if self.adapter:
+            check_same_base(self.adapter, self.base)
         return open_weights(self.base, self.adapter, merge_base=self.merge_base)
 
 

@@ -1,7 +1,8 @@
-"""Content digests of what lies outside the store: files, folders, base models; and a cache, so that bytes are read once.
+"""Content digests of what lies outside the store: files, folders, base models; and a cache, so that bytes are read
+once.
 
-The cache maps (real path, size, modification time, inode) to a sha256. It is only ever a saving of time: lost or damaged, it
-is built again; several runs may write it at once, the last one wins.
+The cache maps (real path, size, modification time, inode) to a sha256. It is only ever a saving of time: lost or
+damaged, it is built again; several runs may write it at once, the last one wins.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ class DigestCache:
             merged = {name: entry for name, entry in merged.items() if Path(name).exists()}
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            files.write_text(self._path, json.dumps({"layout": _LAYOUT, "files": merged}, separators=(",", ":")))
+            text = json.dumps({"layout": _LAYOUT, "files": merged}, separators=(",", ":"))
+            files.write_text(self._path, text, durable=False)
         except OSError:
             return
         self._known, self._new = merged, {}
@@ -112,7 +114,8 @@ def source_path(source: Source, base: Path) -> Path:
 
 
 def digest_source(source: Source, *, base: Path, models: Models, cache: DigestCache) -> SourceDigest:
-    """The content digest of a source. An `InputError` (a `ModelError` for models) when it is not there or unreadable."""
+    """The content digest of a source. An `InputError` (a `ModelError` for models) when it is not there or
+    unreadable."""
     try:
         if source.kind == "file":
             return _digest_file(source, source_path(source, base), cache)

@@ -35,7 +35,8 @@ class Reason:
     """Why a target runs (or does not). `kind` is for programs, `text` for people: "learning_rate 0.002 → 0.0001".
 
     kinds: never, parameter, source, input, pending, download, version, forced, damaged, missing, interrupted, failed,
-    found (in the store, under settings used before), elsewhere (another run built it meanwhile), blocked, stopped, verdict
+    found (in the store, under settings used before), elsewhere (another run built it meanwhile), blocked, stopped,
+    verdict
     """
 
     kind: str

@@ -1,7 +1,7 @@
 """What an artifact is made of, as data: its digest names the artifact, the difference of two answers "why".
 
-A fingerprint covers the stage kind, its code version, canonical parameters, and the content of inputs and sources. It does
-not cover the target's name, paths or times: the same work asked for by two recipes is done once.
+A fingerprint covers the stage kind, its code version, canonical parameters, and the content of inputs and sources. It
+does not cover the target's name, paths or times: the same work asked for by two recipes is done once.
 """
 
 from __future__ import annotations
@@ -115,9 +115,7 @@ def _version_difference(old: Components, new: Components) -> Iterator[Reason]:
         yield Reason("version", f"the {new.stage} stage's code changed (version {old.version} → {new.version})")
 
 
-def _source_differences(
-    old: Mapping[str, Mapping[str, Any]], new: Mapping[str, Mapping[str, Any]]
-) -> Iterator[Reason]:
+def _source_differences(old: Mapping[str, Mapping[str, Any]], new: Mapping[str, Mapping[str, Any]]) -> Iterator[Reason]:
     for role, entry in new.items():
         before = old.get(role)
         name = _source_name(entry)

@@ -75,6 +75,16 @@ class Graph:
                 found.add(other)
         return frozenset(found)
 
+    def _all_needs(self, name: str) -> set[str]:
+        """Everything a target needs, directly or not."""
+        found: set[str] = set()
+        wanted = [name]
+        while wanted:
+            more = [need for need in self._needs[wanted.pop()] if need not in found]
+            found.update(more)
+            wanted.extend(more)
+        return found
+
     def _match(self, pattern: str) -> list[str]:
         if pattern in self.targets:
             return [pattern]
@@ -90,8 +100,7 @@ class Graph:
             waits = [judge for judge in judges if judge is not None and judge != name]
             if target.lenient or not waits:
                 continue
-            dependents = self.dependents(name)
-            extra = [judge for judge in waits if judge not in dependents and judge not in self._needs[name]]
+            extra = [judge for judge in waits if name not in self._all_needs(judge) and judge not in self._needs[name]]
             self._needs[name] = (*self._needs[name], *dict.fromkeys(extra))
 
     def _sort(self, names: Iterable[str]) -> list[str]:

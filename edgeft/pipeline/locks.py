@@ -1,4 +1,5 @@
-"""Locks between processes, and what a live run uses. Held by the operating system, so a killed process leaves none behind."""
+"""Locks between processes, and what a live run uses. Held by the operating system, so a killed process leaves none
+behind."""
 
 from __future__ import annotations
 
@@ -54,8 +55,8 @@ def try_locked(path: Path) -> Iterator[bool]:
 class LiveRun:
     """A run that is going on: its lock is held, and `pin` notes each artifact it relies on, so that nobody collects it.
 
-    A pin is written while the artifact's own lock is held, and the collector looks at the pins while it holds that lock: an
-    artifact is either pinned in time or gone before the run looks at it.
+    A pin is written while the artifact's own lock is held, and the collector looks at the pins while it holds that
+    lock: an artifact is either pinned in time or gone before the run looks at it.
     """
 
     def __init__(self, home: Path, run: str) -> None:

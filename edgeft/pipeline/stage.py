@@ -63,7 +63,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Work:
-    """Where a stage works. `folder` becomes the artifact; `scratch` outlives a kill of the same fingerprint (checkpoints)
+    """Where a stage works. `folder` becomes the artifact; `scratch` (checkpoints) outlives a kill of the same fingerprint
     and is removed when the artifact is finished."""
 
     folder: Path

@@ -1,8 +1,9 @@
 """Where artifacts lie: `.edgeft/store/<stage>-<fingerprint>/`, each whole or not there at all.
 
-An artifact is written in a `.partial` neighbour, finished (digested, fsynced, `artifact.json` last) and renamed. A kill at any
-point leaves either no artifact or a whole one; what lies about besides is taken up or cleared by the next one who builds the
-same fingerprint, under a lock. Called by `plan` (look-ups, which write nothing), `build` and `collect`.
+An artifact is written in a `.partial` neighbour, finished (digested, fsynced, `artifact.json` last) and renamed. A
+kill at any point leaves either no artifact or a whole one; what lies about besides is taken up or cleared by the next
+one who builds the same fingerprint, under a lock. Called by `plan` (look-ups, which write nothing), `build` and
+`collect`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,7 @@ class Store:
     def commit(
         self,
         outcome: Outcome,
+        measurements: Mapping[str, Any],
         *,
         stage: str,
         fingerprint: str,
@@ -134,11 +136,12 @@ class Store:
         inputs: Mapping[str, Any],
         environment: Mapping[str, Any],
     ) -> Artifact:
-        """Finish the work folder and put it in place; the scratch folder goes. Needs the lock."""
+        """Finish the work folder with these measurements and put it in place; the scratch folder goes. Needs the
+        lock."""
         partial, final = self.partial(stage, fingerprint), self.path(stage, fingerprint)
         artifact.finish(
             partial,
-            outcome,
+            replace(outcome, measurements=measurements),
             stage=stage,
             fingerprint=fingerprint,
             params=params,
@@ -177,10 +180,12 @@ class Store:
 
 
 def _check_layout(home: Path) -> None:
-    """Refuse a store that a later edgeft arranged in a way this one does not know."""
+    """Refuse a store that a later edgeft arranged in a way this one does not know, and a home that is no folder."""
+    if home.exists() and not home.is_dir():
+        raise StorageError("a file is where edgeft's folder should be", where=home, do="move it away and run again")
     try:
         text = (home / "layout").read_text(encoding="utf-8").strip()
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return
     if text != str(LAYOUT):
         raise StorageError(
@@ -191,8 +196,8 @@ def _check_layout(home: Path) -> None:
 
 
 def link(root: Path, recipe: str, target: str, folder: Path) -> Path | None:
-    """Point `build/<recipe>/<target>` at an artifact, atomically, by a relative link. Returns the link's path when it was
-    changed, None when it pointed there already."""
+    """Point `build/<recipe>/<target>` at an artifact, atomically, by a relative link. Returns the link's path when it
+    was changed, None when it pointed there already."""
     place = root / "build" / recipe / target
     wanted = os.path.relpath(folder, place.parent.resolve() if place.parent.exists() else place.parent)
     if place.is_symlink() and str(place.readlink()) == wanted:
@@ -208,10 +213,10 @@ def link(root: Path, recipe: str, target: str, folder: Path) -> Path | None:
     return place
 
 
-def unlink(root: Path, recipe: str, target: str, *, unless: Path | None = None) -> Path | None:
-    """Take a target's link away (unless it points at `unless`); returns its path when there was one."""
+def unlink(root: Path, recipe: str, target: str) -> Path | None:
+    """Take a target's link away; returns its path when there was one."""
     place = root / "build" / recipe / target
-    if not place.is_symlink() or (unless is not None and place.resolve() == unless.resolve()):
+    if not place.is_symlink():
         return None
     place.unlink()
     files.sync_folder(place.parent)

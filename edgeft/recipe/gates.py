@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from edgeft.recipe.names import FIDELITY, LOSS
+from edgeft.recipe.names import FIDELITY, LOSS, UNBOUNDED
 from edgeft.registry import suggestion
 
 Kind = Literal["level", "drop", "rise"]
@@ -90,6 +90,9 @@ def parse(line: str, suites: Mapping[str, Collection[str]], exports: Collection[
             f"write it like: {scope}.{metric} {op} {match['limit']}",
         )
     limit = _limit(match, kind)
+    if metric not in UNBOUNDED and (kind == "level" or not match["percent"]) and not 0 <= limit <= 1:
+        do = f"write {match['limit']}%" if not match["percent"] and 1 < limit <= 100 else "write a number from 0 to 1"
+        raise GateError(f"{metric} lies between 0 and 1", match.start("limit"), do)
     return Gate(
         line.strip(), scope, suite, metric, op, limit, kind, relative=bool(match["percent"]) and kind != "level"
     )
@@ -110,12 +113,10 @@ def _limit(match: re.Match[str], kind: Kind) -> float:
     text, offset = match["limit"], match.start("limit")
     if not _NUMBER.match(text) or not math.isfinite(float(text)):
         raise GateError(f"{text!r} is not a number", offset, "write the limit as a number, like 0.03 or 3%")
-    limit = float(text)
+    limit = float(text) / 100 if match["percent"] else float(text)
     if kind != "level" and limit < 0:
-        raise GateError(
-            f"the limit of a {kind} is negative", offset, "a drop or a rise is allowed up to a limit of 0 or more"
-        )
-    return limit / 100 if match["percent"] else limit
+        raise GateError(f"the limit of a {kind} is negative", offset, "allow a drop or a rise of 0 or more")
+    return limit
 
 
 def _name(

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from edgeft.recipe.schema import Recipe
 
-# Keys of Axolotl, Unsloth, LLaMA-Factory, TRL, transformers and peft -> where edgeft has them. A value with a space is advice.
+# Keys of Axolotl, Unsloth, LLaMA-Factory, TRL, transformers and peft -> where edgeft has them, or advice (with spaces).
 ALIASES: dict[str, str] = {
     # the model
     "model": "base_model",
@@ -182,24 +182,29 @@ def hint(section: str, key: str) -> str:
     """What to do about an unknown key of a section (a pattern as `sections` has them)."""
     alias = ALIASES.get(key.lower().replace("-", "_"))
     if alias is not None:
-        return alias if " " in alias else _meant(section, alias)
+        return alias if " " in alias else _meant(section, alias, key)
     own = list(sections()[section].model_fields)
     places = [place for place in every_key() if place.rpartition(".")[2] == key]
     if places:
-        return _meant(section, places[0])
+        return _meant(section, places[0], key)
     near = difflib.get_close_matches(key, own, n=1, cutoff=0.7)
     if near:
         return f"did you mean {near[0]!r}?"
     everywhere = {place.rpartition(".")[2]: place for place in reversed(every_key())}
-    near = difflib.get_close_matches(key, everywhere, n=1, cutoff=0.75)
+    near = difflib.get_close_matches(key, everywhere, n=1, cutoff=0.9)
     if near:
-        return _meant(section, everywhere[near[0]])
+        return _meant(section, everywhere[near[0]], key)
     return f"known here: {', '.join(own)}" if own else "there is nothing to set here"
 
 
-def _meant(section: str, place: str) -> str:
+def _meant(section: str, place: str, key: str) -> str:
     home, _, name = place.rpartition(".")
     if home == section:
         return f"did you mean {name!r}?"
-    where = f"in {home!r}" if home else "at the top of the recipe"
-    return f"did you mean {name!r}, {where}?"
+    if not home:
+        where = "at the top of the recipe"
+    elif home.endswith(".*"):
+        where = f"in an entry of {home.removesuffix('.*')}"
+    else:
+        where = f"in the section {home}"
+    return f"it belongs {where}" if name == key else f"did you mean {name!r}, {where}"

@@ -1,21 +1,78 @@
-"""The names a recipe may hold: suites' rows, metrics, fidelity figures, exports. Read by the schema and gate parser.
+"""The words a recipe may hold: forms of data, metrics, fidelity figures, exports. Read by schema and gate parser.
 
-A recipe is checked without importing the packages that carry the names out, so they stand here;
+A recipe is checked without importing the packages that carry the words out, so they stand here;
 tests/stages/test_targets.py proves that they are the names in the tables of `edgeft.evals` and `edgeft.exporters`.
 """
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
+DataType = Literal["messages", "prompt_completion"]
+MergeBase = Literal["dequantized", "pristine"]
+
 # Metrics that a suite may ask for. `loss` (nats per token of the expected answer) is measured for every suite.
-METRICS: tuple[str, ...] = ("exact_match",)
+Metric = Literal["exact_match", "normalised_match", "json_match"]
+METRICS: tuple[str, ...] = get_args(Metric)
 LOSS = "loss"
 
 # What `verify` measures of an exported file against the trained model, on the recipe's rows.
 FIDELITY: tuple[str, ...] = ("token_ids_equal", "rendering_equal", "top1_agreement", "mean_kl")
 
+# Figures that are no share between 0 and 1.
+UNBOUNDED: tuple[str, ...] = (LOSS, "mean_kl")
+
 # Export names: FORMAT-TYPE.
-EXPORTS: tuple[str, ...] = ("gguf-f16", "gguf-q8_0", "gguf-q4_k_m", "onnx-fp32", "onnx-int4")
+ExportName = Literal[
+    "gguf-f32",
+    "gguf-f16",
+    "gguf-bf16",
+    "gguf-q8_0",
+    "gguf-q6_k",
+    "gguf-q5_k_m",
+    "gguf-q5_k_s",
+    "gguf-q5_0",
+    "gguf-q5_1",
+    "gguf-q4_k_m",
+    "gguf-q4_k_s",
+    "gguf-q4_0",
+    "gguf-q4_1",
+    "gguf-iq4_nl",
+    "gguf-iq4_xs",
+    "gguf-q3_k_l",
+    "gguf-q3_k_m",
+    "gguf-q3_k_s",
+    "gguf-q2_k",
+    "onnx-fp32",
+    "onnx-int8",
+    "onnx-int4",
+]
+EXPORTS: tuple[str, ...] = get_args(ExportName)
 
 # Where the rows of a suite may come from, besides a path: a split of the data section, or rows shipped with edgeft.
 SPLITS: tuple[str, ...] = ("validation", "test")
 BUILTIN_ROWS: tuple[str, ...] = ("builtin:general",)
+
+# What other tools call a value -> what it is here.
+VALUES: dict[str, str] = {
+    "adamw": "adamw_torch",
+    "adamw_torch_fused": "adamw_torch",
+    "adamw_hf": "adamw_torch",
+    "adamw_bnb_8bit": "adamw_8bit",
+    "paged_adamw": "paged_adamw_32bit",
+    "chatml": "messages",
+    "chat_template": "messages",
+    "conversational": "messages",
+    "openai": "messages",
+    "exact": "exact_match",
+    "accuracy": "exact_match",
+    "fp32": "float32",
+    "bf16": "bfloat16",
+    "fp16": "float16",
+    "all": "all-linear",
+    "all_linear": "all-linear",
+    "original": "pristine",
+    "q8_0": "gguf-q8_0",
+    "q4_k_m": "gguf-q4_k_m",
+    "f16": "gguf-f16",
+}

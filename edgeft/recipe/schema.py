@@ -10,25 +10,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PrivateAttr, StringConstraints, Tag
 
 from edgeft.errors import Location
 from edgeft.recipe import gates
-from edgeft.recipe.names import LOSS
+from edgeft.recipe.names import LOSS, DataType, ExportName, MergeBase, Metric
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")]
-Size = Annotated[float, Field(gt=0)] | Annotated[int, Field(gt=0)]
-DataType = Literal["messages", "prompt_completion"]
-MergeBase = Literal["dequantized", "pristine"]
-Metric = Literal["exact_match"]
-ExportName = Literal["gguf-f16", "gguf-q8_0", "gguf-q4_k_m", "onnx-fp32", "onnx-int4"]
+Size = Annotated[float, Field(gt=0)]
+TargetModules = Annotated[
+    Annotated[Literal["all-linear"], Tag("word")] | Annotated[list[Text], Field(min_length=1), Tag("list")],
+    Discriminator(lambda value: "list" if isinstance(value, list) else "word"),
+]
 
 
 class Section(BaseModel):
     """The base of every section: unknown keys refused, values not converted, immutable."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class DatasetEntry(Section):
@@ -71,7 +71,7 @@ class TrainSection(Section):
     lora_r: int = Field(16, ge=1, description="rank of the adapter")
     lora_alpha: float = Field(32, gt=0, description="scale of the adapter (alpha / r)")
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the adapter")
-    lora_target_modules: Literal["all-linear"] | Annotated[list[Text], Field(min_length=1)] = Field(
+    lora_target_modules: TargetModules = Field(
         "all-linear", description="which linear layers get an adapter: all, or a list of names"
     )
     micro_batch_size: int = Field(4, ge=1, description="rows per forward pass")
@@ -140,7 +140,16 @@ class GateSection(Section):
 
 
 class ExportOptions(Section):
-    """Options of one export."""
+    """Options of one export. All are of ONNX; what is left out is the exporter's own choice."""
+
+    block_size: Literal[16, 32, 64, 128] | None = Field(None, description="weights that share one scale; default 32")
+    accuracy_level: Literal[1, 2, 3, 4] | None = Field(
+        None, description="what activations are rounded to in quantized products: 4 is int8 (default), 1 float32"
+    )
+    algorithm: Literal["default", "rtn", "k_quant"] | None = Field(None, description="how scales are chosen")
+    head: Literal["same", "int8"] | None = Field(None, description="bits of the output layer: as the others, or int8")
+    embeddings: Literal["quantized", "float"] | None = Field(None, description="of int4: quantized too, or float32")
+    max_length: int | None = Field(None, ge=1, description="tokens a generation may reach by default")
 
 
 class VerifySection(Section):

@@ -52,6 +52,7 @@ class Tree:
     value: Any
     keys: dict[Key, Location] = field(default_factory=dict)  # where a mapping's key stands
     values: dict[Key, Location] = field(default_factory=dict)  # where a value stands
+    quoted: set[Key] = field(default_factory=set)  # texts in quotes: they begin one column after their place
 
     def locate(self, key: Key, *, name: bool = False) -> Location | None:
         """Where a value (or with `name` its key) stands, or else the nearest enclosing value."""
@@ -62,6 +63,20 @@ class Tree:
                 return self.values[key[:end]]
         return None
 
+    def move(self, old: Key, new: Key) -> None:
+        """Let the places of a value and all below it be found at another path too."""
+        for places in (self.values, self.keys):
+            for path in [path for path in places if path[: len(old)] == old]:
+                places[new + path[len(old) :]] = places[path]
+        self.quoted |= {new + path[len(old) :] for path in self.quoted if path[: len(old)] == old}
+
+    def forget(self, key: Key) -> None:
+        """Drop the places of a value and all below it."""
+        for places in (self.values, self.keys):
+            for path in [path for path in places if path[: len(key)] == key]:
+                del places[path]
+        self.quoted = {path for path in self.quoted if path[: len(key)] != key}
+
 
 @dataclass(frozen=True)
 class _Node:
@@ -71,6 +86,7 @@ class _Node:
     content: Any
     place: Location
     alias: bool = False
+    quoted: bool = False
 
 
 def read_file(path: Path) -> Tree:
@@ -112,6 +128,7 @@ class _Reader:
         self.name = name
         self.placed = placed
         self.anchors: dict[str, _Node] = {}
+        self.open: list[Any] = []  # marks of the lists and mappings that are not closed yet
         self.faults: list[RecipeError] = []
 
     def document(self) -> _Node:
@@ -133,7 +150,13 @@ class _Reader:
         from ruamel.yaml.reader import ReaderError
 
         try:
-            yield from YAML(typ="safe", pure=True).parse(self.text)
+            for event in YAML(typ="safe", pure=True).parse(self.text):
+                name = type(event).__name__
+                if name in ("SequenceStartEvent", "MappingStartEvent"):
+                    self.open.append(event.start_mark)
+                elif name in ("SequenceEndEvent", "MappingEndEvent"):
+                    self.open.pop()
+                yield event
         except ReaderError as error:
             before = self.text[: error.position]
             place = self._at(before.count("\n"), len(before) - before.rfind("\n") - 1)
@@ -148,12 +171,16 @@ class _Reader:
         mark = error.problem_mark or error.context_mark
         for pattern, what, do in _WORDS:
             if re.search(pattern, problem):
-                if "never closed" in what and error.context_mark is not None:
-                    mark = error.context_mark
-                if "without 'key" in what and error.context_mark is not None:
-                    mark = error.context_mark
+                if "never closed" in what or "without 'key" in what:
+                    mark = self._opening(error) or mark
                 return RecipeError(what, where=self._at(mark.line, mark.column), do=do)
         return RecipeError(f"this is not YAML: {problem}", where=self._at(mark.line, mark.column))
+
+    def _opening(self, error: Any) -> Any:
+        """Where that began which is not closed."""
+        if "quoted" in str(error.context) or "simple key" in str(error.context):
+            return error.context_mark
+        return self.open[-1] if self.open else error.context_mark
 
     def _at(self, line: int, column: int) -> Location:
         return Location(self.name, line + 1, column + 1) if self.placed else Location(self.name)
@@ -177,7 +204,7 @@ class _Reader:
             tag = str(event.tag).replace("tag:yaml.org,2002:", "!!")
             raise RecipeError(f"YAML tags are not allowed in a recipe: {tag}", where=place, do="remove the tag")
         if kind == "ScalarEvent":
-            node = _Node("scalar", self._scalar(event, place), place)
+            node = _Node("scalar", self._scalar(event, place), place, quoted=event.style in ("'", '"'))
         elif kind == "SequenceStartEvent":
             node = _Node("list", self._list(events, depth), place)
         else:
@@ -244,6 +271,8 @@ class _Expansion:
                 f"aliases expand to more than {MAX_NODES} values", where=alias or node.place, do="write the values out"
             )
         self.tree.values[path] = node.place
+        if node.quoted:
+            self.tree.quoted.add(path)
         if node.kind == "list":
             return [self.expand(item, (*path, index), alias) for index, item in enumerate(node.content)]
         if node.kind == "mapping":

@@ -1,0 +1,62 @@
+"""Any artifact that can answer, opened: a Hugging Face model (with adapter, 4-bit or not), a GGUF file, an ONNX folder.
+
+    with open_runtime("build/quickstart/export.gguf-q4_k_m") as runtime:
+        runtime.generate([runtime.encode(runtime.render(messages, add_generation_prompt=True))])
+
+The protocol is `edgeft.runtimes.protocol.Runtime`. Called by the eval and verify stages and by `edgeft chat`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeft.models import base as base_models
+from edgeft.registry import Row, Table
+from edgeft.runtimes import references
+
+if TYPE_CHECKING:
+    from edgeft.runtimes.protocol import Runtime
+
+RUNTIMES: Table = {
+    "hf": Row(
+        "edgeft.runtimes.hf:open_hf", "a transformers model, with or without adapter, 4-bit or not", extra="train"
+    ),
+    "gguf": Row("edgeft.runtimes.gguf:open_gguf", "a GGUF file in llama.cpp", extra="gguf"),
+    "onnx": Row("edgeft.runtimes.onnx:open_onnx", "an onnxruntime-genai folder in ONNX Runtime", extra="onnx"),
+}
+
+
+def open_runtime(
+    reference: str | Path,
+    *,
+    base: str | Path | None = None,
+    context_length: int | None = None,
+    threads: int | None = None,
+) -> Runtime:
+    """Open whatever a reference names.
+
+    reference       `builtin:NAME`, a hub id, a folder of a base or merged model, an adapter folder, a `.gguf` file, an
+                    ONNX folder, an artifact of one of these, or a link to one in `build/`
+    base            the base model of an adapter (default: the one it was trained on)
+    context_length  tokens at most (default and upper bound: the model's own)
+    threads         CPU threads (default: OMP_NUM_THREADS, else by the model's size)
+
+    An adapter opens as it was trained: on a 4-bit base when it was trained on one. Raises `ModelError` that says what was
+    found when the reference cannot be opened, `MissingError` when the runtime's extra is not installed.
+    """
+    found = references.locate(reference)
+    settings: dict[str, Any] = {"context_length": context_length, "threads": threads}
+    if found.kind == "adapter":
+        folder = base_models.resolve(str(base) if base is not None else references.base_of_adapter(found.path))
+        return open_hf(folder, found.path, **settings)
+    if found.kind == "hf":
+        return open_hf(found.path, **settings)
+    runtime: Runtime = RUNTIMES[found.kind].load()(found.path, **settings)
+    return runtime
+
+
+def open_hf(base: Path, adapter: Path | None = None, **settings: Any) -> Runtime:
+    """Open local folders (for stages, whose inputs are folders): see `edgeft.runtimes.hf.open_hf` for the settings."""
+    runtime: Runtime = RUNTIMES["hf"].load()(base, adapter, **settings)
+    return runtime

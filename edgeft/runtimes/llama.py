@@ -121,9 +121,7 @@ class LlamaModel:
 
     def ends_generation(self) -> tuple[int, ...]:
         """Every token at which llama.cpp stops: eos, eot and those it recognises by their text."""
-        return tuple(
-            token for token in range(self.vocab_size) if self.api.llama_vocab_is_eog(self.vocabulary, token)
-        )
+        return tuple(token for token in range(self.vocab_size) if self.api.llama_vocab_is_eog(self.vocabulary, token))
 
     def close(self) -> None:
         if self.handle:

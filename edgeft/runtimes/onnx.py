@@ -55,7 +55,9 @@ class OnnxRuntime:
             self._model = genai.Model(config)
             self._tokenizer = genai.Tokenizer(str(folder.path))
         except Exception as error:  # the library raises plain RuntimeError and its own OrtException
-            raise ModelError(f"onnxruntime-genai cannot load this folder: {_first_line(error)}", where=folder.path) from None
+            raise ModelError(
+                f"onnxruntime-genai cannot load this folder: {_first_line(error)}", where=folder.path
+            ) from None
 
     def encode(self, text: str) -> list[int]:
         return [int(token) for token in self._tokenizer.encode(text)] if text else []
@@ -111,7 +113,9 @@ class OnnxRuntime:
             return
         self._capacity = min(max(256, 1 << (capacity - 1).bit_length()), self._folder.context_length)
         parameters = self._genai.GeneratorParams(self._model)
-        parameters.set_search_options(max_length=self._capacity, min_length=0, do_sample=False, num_beams=1, batch_size=1)
+        parameters.set_search_options(
+            max_length=self._capacity, min_length=0, do_sample=False, num_beams=1, batch_size=1
+        )
         self._generator = self._genai.Generator(self._model, parameters)
         self._past = []
 
@@ -174,7 +178,7 @@ class OnnxRuntime:
 
 def _session_options(threads: int) -> dict[str, Any]:
     """An overlay of genai_config.json: our number of threads, and no noise on stderr."""
-    options = {"intra_op_num_threads": threads, "inter_op_num_threads": 1, "log_severity_level": 3}
+    options = {"intra_op_num_threads": threads, "inter_op_num_threads": 1, "log_severity_level": 4}
     return {"model": {"decoder": {"session_options": options}}}
 
 

@@ -82,7 +82,9 @@ def _refuse_native_code(value: Any, where: Path) -> None:
     if isinstance(value, dict):
         for key, entry in value.items():
             if key in _NATIVE_CODE and entry:
-                raise ModelError(f"{key!r} would load native code; edgeft does not", where=where, do="remove that setting")
+                raise ModelError(
+                    f"{key!r} would load native code; edgeft does not", where=where, do="remove that setting"
+                )
             _refuse_native_code(entry, where)
     elif isinstance(value, list):
         for entry in value:

@@ -41,7 +41,9 @@ def render(
             )
         )
     except jinja2.TemplateSyntaxError as error:
-        raise ModelError(f"the chat template is broken: {error.message} (its line {error.lineno})", where=where) from None
+        raise ModelError(
+            f"the chat template is broken: {error.message} (its line {error.lineno})", where=where
+        ) from None
     except (jinja2.TemplateError, TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
         raise ModelError(f"the chat template does not accept this conversation: {error}", where=where) from None
 

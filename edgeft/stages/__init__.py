@@ -5,12 +5,12 @@ from __future__ import annotations
 from edgeft.registry import Row
 
 STAGES: dict[str, Row] = {
-    "data": Row("edgeft.stages.data", "read, split, render and mask the rows"),
-    "train": Row("edgeft.stages.train", "train the adapter"),
-    "merge": Row("edgeft.stages.merge", "write the merged checkpoint"),
-    "eval": Row("edgeft.stages.eval", "ask a model the suites"),
-    "gate": Row("edgeft.stages.gate", "judge the tuned model against the base"),
+    "data": Row("edgeft.stages.data", "read, split, render and mask the rows", extra="train"),
+    "train": Row("edgeft.stages.train", "train the adapter", extra="train"),
+    "merge": Row("edgeft.stages.merge", "write the merged checkpoint", extra="train"),
+    "eval": Row("edgeft.stages.eval", "ask a model the suites", extra="train"),
+    "gate": Row("edgeft.stages.gate", "judge the tuned model against the base", extra="eval"),
     "export": Row("edgeft.stages.export", "write a GGUF file or an ONNX folder"),
-    "verify": Row("edgeft.stages.verify", "judge an exported file against the tuned model"),
+    "verify": Row("edgeft.stages.verify", "judge an exported file against the tuned model", extra="eval"),
     "report": Row("edgeft.stages.report", "write the HTML report"),
 }

@@ -20,15 +20,16 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from edgeft.pipeline.plan import stage_of
 from edgeft.pipeline.stage import Source, Target
 from edgeft.recipe.gates import Gate
 from edgeft.recipe.names import BUILTIN_ROWS, SPLITS
-from edgeft.recipe.schema import DatasetEntry, Recipe, Suite
+from edgeft.recipe.schema import Recipe, Suite
 from edgeft.stages import STAGES
 
 
 def targets_of(recipe: Recipe) -> list[Target]:
-    """All targets of a recipe, in the order of the work."""
+    """All targets of a recipe, in the order of the work. Paths in sources are relative to the recipe's folder."""
     targets = [_data(recipe), _train(recipe), *_evals(recipe), *_gate(recipe), *_merge(recipe)]
     for name in recipe.export:
         targets += [_export(recipe, name), _verify(recipe, name)]
@@ -36,10 +37,12 @@ def targets_of(recipe: Recipe) -> list[Target]:
 
 
 def params_of(stage: str, **fields: Any) -> BaseModel:
-    """The Params of a stage kind, from the stage's own module (light to import)."""
-    module = STAGES[stage].load()
-    params: BaseModel = module.Params(**fields)
-    return params
+    """The Params of a stage kind, from the stage's own module (light to import: no extra is needed)."""
+    model: type[BaseModel] = stage_of(STAGES[stage]).Params
+    lost = set(fields) - set(model.model_fields)
+    if lost:
+        raise TypeError(f"the stage {stage!r} does not take {', '.join(sorted(lost))}")
+    return model(**fields)
 
 
 def _fields(section: BaseModel) -> dict[str, Any]:
@@ -52,9 +55,9 @@ def _data(recipe: Recipe) -> Target:
     entries = {"datasets": data.datasets, "validation": data.validation, "test": data.test}
     sources = {"base": _base(recipe)}
     for key, listed in entries.items():
-        sources |= {f"{key}.{index}": _file(recipe, entry.path) for index, entry in enumerate(listed)}
+        sources |= {f"{key}.{index}": Source("file", entry.path) for index, entry in enumerate(listed)}
     if data.chat_template is not None:
-        sources["chat_template"] = _file(recipe, data.chat_template)
+        sources["chat_template"] = Source("file", data.chat_template)
     return Target("data", "data", params_of("data", **_fields(data), seed=recipe.seed), sources=sources)
 
 
@@ -81,7 +84,7 @@ def _evals(recipe: Recipe) -> Iterator[Target]:
     if not recipe.suites:
         return
     params = params_of("eval", suites=recipe.suites)
-    sources = {"base": _base(recipe)} | _suite_files(recipe, recipe.suites)
+    sources = {"base": _base(recipe)} | _suite_files(recipe.suites)
     yield Target("eval.base", "eval", params, inputs={"data": "data"}, sources=sources)
     yield Target("eval.tuned", "eval", params, inputs={"data": "data", "adapter": "train"}, sources=sources)
 
@@ -95,11 +98,11 @@ def _gate(recipe: Recipe) -> Iterator[Target]:
 
 def _export(recipe: Recipe, name: str) -> Target:
     format_, _, type_ = name.partition("-")
-    options = _fields(recipe.export[name])  # type: ignore[index]
+    options = recipe.export[name].model_dump(exclude_none=True)  # type: ignore[index]
     return Target(
         f"export.{name}",
         "export",
-        params_of("export", format=format_, type=type_, merge_base=recipe.merge_base, **options),
+        params_of("export", format=format_, type=type_, merge_base=recipe.merge_base, options=options),
         inputs={"adapter": "train"},
         sources={"base": _base(recipe)},
         after=_after(recipe),
@@ -121,7 +124,7 @@ def _verify(recipe: Recipe, name: str) -> Target:
     inputs = {"export": f"export.{name}", "adapter": "train", "data": "data"}
     if recipe.suites:
         inputs["tuned"] = "eval.tuned"
-    sources = {"base": _base(recipe)} | _suite_files(recipe, suites)
+    sources = {"base": _base(recipe)} | _suite_files(suites)
     return Target(f"verify.{name}", "verify", params, inputs=inputs, sources=sources)
 
 
@@ -139,7 +142,7 @@ def verified_split(recipe: Recipe) -> str:
 
 
 def verified_suites(recipe: Recipe, checks: list[Gate]) -> dict[str, Suite]:
-    """The suites run again on an exported file: those that are asked for, else those on the recipe's own rows; and those
+    """The suites run again on an exported file: those asked for, else those on the recipe's own rows; and those
     that its gates name."""
     chosen = recipe.verify.suites
     named = {gate.suite for gate in checks}
@@ -155,31 +158,12 @@ def _after(recipe: Recipe) -> tuple[str, ...]:
 
 
 def _base(recipe: Recipe) -> Source:
-    """The base model: a folder beside the recipe by its path, everything else as it is written."""
-    ref = recipe.base_model
-    folder = recipe.resolve(ref)
-    return Source("model", str(folder) if ":" not in ref and folder.is_dir() else ref)
+    return Source("model", recipe.base_model)
 
 
-def _file(recipe: Recipe, path: str) -> Source:
-    return Source("file", str(recipe.resolve(path)))
-
-
-def _suite_files(recipe: Recipe, suites: dict[str, Suite]) -> dict[str, Source]:
+def _suite_files(suites: dict[str, Suite]) -> dict[str, Source]:
     return {
-        f"suites.{name}": _file(recipe, suite.rows)
+        f"suites.{name}": Source("file", suite.rows)
         for name, suite in suites.items()
         if suite.rows not in SPLITS and suite.rows not in BUILTIN_ROWS
     }
-
-
-def listed_files(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    """(key in the recipe, path as written) of every file that the recipe names."""
-    groups: dict[str, list[DatasetEntry]] = {
-        "datasets": recipe.data.datasets,
-        "validation": recipe.data.validation,
-        "test": recipe.data.test,
-    }
-    for key, entries in groups.items():
-        for index, entry in enumerate(entries):
-            yield f"data.{key}.{index}.path", entry.path

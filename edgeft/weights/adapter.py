@@ -1,4 +1,4 @@
-"""A peft LoRA adapter folder, taken apart into what it does to each weight. Read by `merged`; nothing else opens adapters.
+"""A peft LoRA adapter folder, taken apart into what it does to each weight. Read by `merged` alone.
 
 What cannot be folded exactly (DoRA, trained biases, a base changed by the initialisation, …) is refused with its name.
 """
@@ -14,7 +14,8 @@ from typing import Any
 
 from edgeft.errors import ModelError
 from edgeft.weights.checkpoint import read_table
-from edgeft.weights.deferred import FLOATS, Deferred
+from edgeft.weights.deferred import Deferred
+from edgeft.weights.dtypes import FLOATS
 from edgeft.weights.safetensors import open_file
 
 CONFIG = "adapter_config.json"
@@ -37,6 +38,7 @@ _REFUSED = {
     "monteclora_config": "MonteCLoRA",
     "velora_config": "VeLoRA",
 }
+_EMBEDDINGS = ("embed_tokens", "lm_head")
 _PLAIN_INIT = (True, False, None, "gaussian", "eva", "orthogonal")  # the others change the base weights as well
 
 
@@ -62,7 +64,8 @@ class Lora:
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter folder: `loras` by checkpoint name of the weight changed, `replaced` by name of the weight replaced."""
+    """An adapter folder. By the checkpoint's names: `loras` of the weights changed, `replaced` of those saved whole (a
+    weight in both is the saved one with the change added)."""
 
     folder: Path
     config: Mapping[str, Any]
@@ -95,12 +98,13 @@ def open_adapter(folder: Path) -> Adapter:
             pairs.setdefault(match["module"], {})[match["side"]] = tensor
             if match["embedding"]:
                 embeddings.add(match["module"])
-        elif key.startswith(_PREFIX) and _is_saved_module(name, config):
-            replaced[name.replace(".modules_to_save", "")] = tensor
+        elif key.startswith(_PREFIX) and _is_saved_whole(name, config):
+            replaced[name.replace(".modules_to_save", "").replace(".base_layer", "")] = tensor
         else:
             raise ModelError(f"edgeft cannot fold the adapter's tensor {key!r}", where=folder / WEIGHTS)
     loras = {
-        f"{module}.weight": _lora(folder, config, module, pair, module in embeddings) for module, pair in pairs.items()
+        f"{module}.weight": _lora(folder, config, module, pair, embedding=module in embeddings)
+        for module, pair in pairs.items()
     }
     if not loras and not replaced:
         raise ModelError("the adapter has no tensors", where=folder / WEIGHTS)
@@ -127,12 +131,17 @@ def _check_config(folder: Path, config: Mapping[str, Any]) -> None:
         )
 
 
-def _is_saved_module(name: str, config: Mapping[str, Any]) -> bool:
-    module = name.rpartition(".")[0].removesuffix(".modules_to_save")
-    return any(module == saved or module.endswith("." + saved) for saved in config.get("modules_to_save") or ())
+def _is_saved_whole(name: str, config: Mapping[str, Any]) -> bool:
+    """Whether peft saved this weight itself: of `modules_to_save`, or an embedding (saved when it was targeted)."""
+    module = name.rpartition(".")[0].removesuffix(".modules_to_save").removesuffix(".base_layer")
+    return any(module == saved or module.endswith("." + saved) for saved in (config.get("modules_to_save") or ())) or (
+        name.endswith(".weight") and module.endswith(_EMBEDDINGS)
+    )
 
 
-def _lora(folder: Path, config: Mapping[str, Any], module: str, pair: Mapping[str, Deferred], embedding: bool) -> Lora:
+def _lora(
+    folder: Path, config: Mapping[str, Any], module: str, pair: Mapping[str, Deferred], *, embedding: bool
+) -> Lora:
     where = folder / WEIGHTS
     if set(pair) != {"A", "B"}:
         raise ModelError(f"the adapter has only one of the two matrices of {module!r}", where=where)

@@ -1,4 +1,4 @@
-"""A Hugging Face checkpoint folder as `Weights`: one safetensors file, or shards with their index. Nothing is loaded."""
+"""A Hugging Face checkpoint folder as `Weights`: one safetensors file, or shards and their index. Nothing is loaded."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edgeft.errors import ModelError
-from edgeft.models.base import Base, check
 from edgeft.weights.deferred import Deferred
 from edgeft.weights.safetensors import open_file
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -34,16 +34,24 @@ def read_table(path: Path) -> dict[str, Any]:
 
 
 def shards(folder: Path) -> dict[str, list[str] | None]:
-    """The checkpoint's weight files in the order of their names -> the tensor names the index gives each (None: no index)."""
+    """The checkpoint's weight files by name -> the tensor names the index gives each (None: there is no index)."""
     if (folder / INDEX).is_file():
         return dict(_from_index(folder))
     if (folder / SINGLE).is_file():
         return {SINGLE: None}
-    check(Base(str(folder), "folder", folder))  # names a pickle, a missing config, missing weights
     found = sorted(path.name for path in folder.glob("*.safetensors"))
     if len(found) == 1:
         return {found[0]: None}
-    raise ModelError(f"{len(found)} safetensors files and no {INDEX} that says which is which", where=folder)
+    if found:
+        raise ModelError(f"{len(found)} safetensors files and no {INDEX} that says which is which", where=folder)
+    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+    if pickles:
+        raise ModelError(
+            f"the checkpoint is a pickle ({pickles[0]}), which can run code when it is opened",
+            where=folder,
+            do="use a safetensors copy, or convert it where you trust it: model.save_pretrained(folder)",
+        )
+    raise ModelError("there are no *.safetensors weights", where=folder)
 
 
 def _from_index(folder: Path) -> list[tuple[str, list[str]]]:
@@ -61,7 +69,7 @@ def _from_index(folder: Path) -> list[tuple[str, list[str]]]:
 
 
 def shard_path(folder: Path, name: str) -> Path:
-    """The path of a weight file, refused when it leads out of the folder (or, in the hub's cache, out of its repository)."""
+    """The path of a weight file; refused when it leads out of the folder (in the hub's cache: the repository)."""
     path = folder / name
     if len(PurePosixPath(name).parts) != 1 or "\\" in name or name in ("..", "."):
         raise ModelError(f"a weight file with a path in its name: {name[:200]!r}", where=folder)
@@ -76,7 +84,7 @@ def shard_path(folder: Path, name: str) -> Path:
 
 
 def open_checkpoint(folder: Path) -> dict[str, Deferred]:
-    """All tensors of a checkpoint by name, in the order of its files. Headers are read and checked now, values later."""
+    """All tensors of a checkpoint by name, in the order of its files. Headers are read and checked now, no values."""
     found: dict[str, Deferred] = {}
     for file, names in shards(folder).items():
         path = shard_path(folder, file)

@@ -1,6 +1,6 @@
 """A tensor that is known by shape and dtype now, and read when asked for. Implemented by the sources of this package.
 
-Dtypes are named as safetensors names them ("BF16", "F16", "F32"), so that nothing here needs torch before a value is read.
+Dtypes are named as safetensors names them ("BF16", "F16", "F32"), so that nothing needs torch before a value is read.
 """
 
 from __future__ import annotations
@@ -9,15 +9,11 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from edgeft.weights.dtypes import SIZES, torch_dtype
+
 if TYPE_CHECKING:
     import torch
 
-# safetensors dtype -> bytes per element. The float ones are what a merge can hold; the others are passed through.
-SIZES = {
-    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,
-    "U16": 2, "U32": 4, "U64": 8, "F8_E4M3": 1, "F8_E5M2": 1,
-}  # fmt: skip
-FLOATS = ("F32", "F16", "BF16")
 _CHUNK = 16 << 20  # elements of a row chunk, as bytes of the source
 
 
@@ -50,12 +46,20 @@ class Deferred:
         return rows - rows % 64 if rows >= 64 else rows
 
     def chunks(self, rows: int | None = None, *, start: int = 0, stop: int | None = None) -> Iterator[torch.Tensor]:
-        """The rows start:stop in order, `rows` at a time (by default about 16 MB). Holds one chunk at a time."""
+        """The rows start:stop in order, about `rows` at a time (by default about 16 MB).
+
+        The lengths of chunks may differ; together they are exactly the rows asked for. Holds one chunk at a time.
+        """
         raise NotImplementedError
 
     def rows(self, start: int, stop: int) -> torch.Tensor:
         """The rows start:stop as one tensor of shape (stop - start, …)."""
-        return next(iter(self.chunks(max(1, stop - start), start=start, stop=stop)))
+        import torch
+
+        found = list(self.chunks(max(1, stop - start), start=start, stop=stop))
+        if not found:
+            return torch.empty((0, *self.shape[1:]), dtype=torch_dtype(self.dtype))
+        return found[0] if len(found) == 1 else torch.cat(found)
 
     def read(self) -> torch.Tensor:
         """The whole tensor, of `shape`."""

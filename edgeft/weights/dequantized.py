@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import ModelError
-from edgeft.weights.deferred import SIZES, Deferred
-from edgeft.weights.safetensors import torch_dtype
+from edgeft.weights.deferred import Deferred
+from edgeft.weights.dtypes import SIZES, torch_dtype
 
 if TYPE_CHECKING:
     import torch
@@ -101,7 +101,7 @@ class Dequantized(Deferred):
         block, first, last = how.blocksize, start * width, stop * width
         begin, end = first // block, -(-last // block)
         count = min(end * block, self.numel) - begin * block
-        state = functional.QuantState(
+        state = functional.QuantState(  # type: ignore[no-untyped-call]
             absmax=absmax[begin:end].contiguous(),
             shape=(count // block, block) if count % block == 0 else (count,),
             blocksize=block,

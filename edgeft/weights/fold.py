@@ -1,4 +1,4 @@
-"""An adapter's low-rank change added to a weight as it is read: in float32, rounded once, bit for bit as peft merges."""
+"""An adapter's low-rank change added to a weight as it is read: in float32, rounded once, bit for bit as peft."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from edgeft.errors import ModelError
 from edgeft.weights.adapter import Lora
 from edgeft.weights.deferred import Deferred
-from edgeft.weights.safetensors import torch_dtype
+from edgeft.weights.dtypes import torch_dtype
+from edgeft.weights.threads import torch_threads
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +32,8 @@ class Cast(Deferred):
 class Folded(Deferred):
     """`(base.float() + B @ A * scale).to(dtype)`.
 
-    The products are taken over the whole weight (or blocks of a multiple of 64 rows), in float32, as peft takes them; the base is read in chunks.
+    The products are taken over the whole weight in float32, as peft takes them (of very large ones over blocks of a
+    multiple of 64 rows, which gives the same bits); the base is read in chunks.
     """
 
     def __init__(self, base: Deferred, lora: Lora, dtype: str, whole: int = _WHOLE) -> None:
@@ -52,10 +54,11 @@ class Folded(Deferred):
             yield merged
 
     def _delta(self, a: torch.Tensor, b: torch.Tensor, start: int, stop: int) -> torch.Tensor:
-        """float32 rows start:stop of the change."""
-        if self.lora.transposed:
-            return (b @ a[:, start:stop]).T * self.lora.scale
-        return (b[start:stop] @ a) * self.lora.scale
+        """float32 rows start:stop of the change; on one thread, so that the split of work never shows in the bits."""
+        with torch_threads(1):
+            if self.lora.transposed:
+                return (b @ a[:, start:stop]).T * self.lora.scale
+            return (b[start:stop] @ a) * self.lora.scale
 
 
 def _matrix(tensor: Deferred) -> torch.Tensor:
@@ -73,8 +76,8 @@ def _matrix(tensor: Deferred) -> torch.Tensor:
 class Finite(Deferred):
     """A tensor whose values are checked as they pass: NaN and infinite values are refused with the tensor's name."""
 
-    def __init__(self, base: Deferred, whose: str) -> None:
-        self.base, self.whose, self.name, self.shape, self.dtype = base, whose, base.name, base.shape, base.dtype
+    def __init__(self, base: Deferred, name: str, whose: str) -> None:
+        self.base, self.name, self.whose, self.shape, self.dtype = base, name, whose, base.shape, base.dtype
 
     def chunks(self, rows: int | None = None, *, start: int = 0, stop: int | None = None) -> Iterator[torch.Tensor]:
         import torch

@@ -10,10 +10,11 @@ from typing import Any
 
 from edgeft.errors import ModelError
 from edgeft.files import read_json
-from edgeft.weights.adapter import Adapter, Lora, open_adapter
+from edgeft.weights.adapter import Adapter, open_adapter
 from edgeft.weights.checkpoint import open_checkpoint, read_config
-from edgeft.weights.deferred import FLOATS, Deferred, Weights
+from edgeft.weights.deferred import Deferred, Weights
 from edgeft.weights.dequantized import Dequantized, FourBit
+from edgeft.weights.dtypes import FLOATS
 from edgeft.weights.fold import Cast, Finite, Folded
 
 MERGE_BASES = ("dequantized", "pristine")
@@ -36,9 +37,7 @@ def open_weights(base: Path, adapter: Path | None = None, *, merge_base: str = "
         )
     tensors = open_checkpoint(base)
     if adapter is None:
-        return {
-            name: Finite(tensor, "the base's") if tensor.dtype in FLOATS else tensor for name, tensor in tensors.items()
-        }
+        return {name: _checked(tensor) for name, tensor in tensors.items()}
     opened = open_adapter(adapter)
     four_bit = quantization(adapter) if merge_base == "dequantized" else None
     _check_fit(base, config, tensors, opened, four_bit)
@@ -46,7 +45,7 @@ def open_weights(base: Path, adapter: Path | None = None, *, merge_base: str = "
 
 
 def quantization(adapter: Path) -> FourBit | None:
-    """How the base was quantized while the adapter was trained, by its training.json; None when it was not (or no file)."""
+    """How the base was quantized in training, by the adapter's training.json; None when it was not (or without one)."""
     path = adapter / TRAINING
     if not path.is_file():
         return None
@@ -57,18 +56,24 @@ def quantization(adapter: Path) -> FourBit | None:
         raise ModelError(f"training.json cannot be read ({error})", where=path) from None
 
 
+def _checked(tensor: Deferred) -> Deferred:
+    return Finite(tensor, tensor.name, "the base's") if tensor.dtype in FLOATS else tensor
+
+
 def _merged(tensor: Deferred, adapter: Adapter, four_bit: FourBit | None) -> Deferred:
     name, dtype = tensor.name, tensor.dtype
-    if name in adapter.replaced:
-        return Finite(Cast(adapter.replaced[name], dtype), "the adapter's")
     if dtype not in FLOATS:
         return tensor
     source: Deferred = tensor
-    if four_bit and name in four_bit.weights:
+    if name in adapter.replaced:
+        source = adapter.replaced[name]
+        source = source if source.dtype == dtype else Cast(source, dtype)
+    elif four_bit and name in four_bit.weights:
         source = Dequantized(tensor, four_bit)
     if name in adapter.loras:
-        return Finite(Folded(source, adapter.loras[name], dtype), "the merged")
-    return Finite(source if source.dtype == dtype else Cast(source, dtype), "the base's")
+        return Finite(Folded(source, adapter.loras[name], dtype), name, "the merged")
+    whose = "the adapter's" if name in adapter.replaced else "the base's"
+    return Finite(source if source.dtype == dtype else Cast(source, dtype), name, whose)
 
 
 def _check_fit(
@@ -77,7 +82,6 @@ def _check_fit(
     tied = bool(config.get("tie_word_embeddings"))
     for name, lora in adapter.loras.items():
         _check_target(base, tensors, adapter, name, lora.shape, tied)
-        _check_lora_base(base, tensors[name], lora)
     for name, tensor in adapter.replaced.items():
         _check_target(base, tensors, adapter, name, tensor.shape, tied)
     absent = sorted(four_bit.weights - set(tensors)) if four_bit else []
@@ -104,16 +108,13 @@ def _check_target(
         raise ModelError(
             f"the adapter changes {name!r}, which {base.name!r} does not have", where=adapter.folder, do=do
         )
+    if tensors[name].dtype not in FLOATS:
+        raise ModelError(
+            f"{name!r} has the dtype {tensors[name].dtype}; an adapter cannot be folded into it", where=base
+        )
     if tensors[name].shape != shape:
         raise ModelError(
             f"the adapter's change of {name!r} has the shape {shape}, the base's weight {tensors[name].shape}",
             where=adapter.folder,
             do=do,
-        )
-
-
-def _check_lora_base(base: Path, tensor: Deferred, lora: Lora) -> None:
-    if tensor.dtype not in FLOATS:
-        raise ModelError(
-            f"{tensor.name!r} has the dtype {tensor.dtype}; {lora.module!r} cannot be folded in", where=base
         )

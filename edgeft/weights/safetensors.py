@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from edgeft.errors import ModelError
 from edgeft.files import is_lfs_pointer
-from edgeft.weights.deferred import SIZES, Deferred
+from edgeft.weights.deferred import Deferred
+from edgeft.weights.dtypes import SIZES, torch_dtype
 
 if TYPE_CHECKING:
     import torch
@@ -90,10 +91,9 @@ def _entry(path: Path, name: str, entry: Any, data: int, size: int) -> tuple[str
         raise ModelError(
             f"the tensor {name[:200]!r} has the dtype {str(dtype)[:40]}, which edgeft does not know", where=path
         )
-    if end - begin != math.prod(shape) * SIZES[dtype]:
-        raise _damaged(
-            path, f"{name[:200]!r} has {end - begin} bytes of data, its shape needs {math.prod(shape) * SIZES[dtype]}"
-        )
+    needed = math.prod(shape) * SIZES[dtype]
+    if end - begin != needed:
+        raise _damaged(path, f"{name[:200]!r} has {end - begin} bytes of data, its shape needs {needed}")
     if data + end > size:
         raise _damaged(path, f"{name[:200]!r} ends at byte {data + end}, the file has {size}")
     return name, Entry(dtype, tuple(shape), data + begin)
@@ -160,18 +160,6 @@ def open_file(path: Path) -> dict[str, Deferred]:
     return {name: Stored(name, path, entry) for name, entry in read_header(path)[0].items()}
 
 
-def torch_dtype(name: str) -> torch.dtype:
-    """The torch dtype that safetensors calls `name`."""
-    import torch
-
-    return {
-        "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-        "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
-        "BOOL": torch.bool, "U16": torch.uint16, "U32": torch.uint32, "U64": torch.uint64,
-        "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
-    }[name]  # fmt: skip
-
-
 def write_header(stream: BinaryIO, tensors: Mapping[str, Deferred], metadata: Mapping[str, str]) -> None:
     """Write the header for tensors that follow in the given order; as the safetensors library, padded to 8 bytes."""
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
@@ -188,4 +176,4 @@ def raw_bytes(values: torch.Tensor) -> memoryview:
     """The bytes of a CPU tensor, without a copy when it is contiguous."""
     import torch
 
-    return memoryview(values.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return values.contiguous().reshape(-1).view(torch.uint8).numpy().data

@@ -55,9 +55,7 @@ def _add_vocabulary(writer: Any, checkpoint: Path, config: dict[str, Any], overr
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
     writer.add_token_list(tokens)
-    writer.add_token_types(
-        [gguf.TokenType.CONTROL if token in special else gguf.TokenType.NORMAL for token in tokens]
-    )
+    writer.add_token_types([gguf.TokenType.CONTROL if token in special else gguf.TokenType.NORMAL for token in tokens])
     writer.add_token_merges(merges)
     writer.add_eos_token_id(overrides.get("eos_token_id", config["eos_token_id"]))
     writer.add_pad_token_id(config["pad_token_id"])

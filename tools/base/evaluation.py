@@ -28,7 +28,12 @@ def answers(model, tokenizer: Tokenizer, prompts: list[list[int]], batch: int = 
         ids = torch.tensor([[pad] * (width - len(prompts[i])) + prompts[i] for i in some])
         mask = torch.tensor([[0] * (width - len(prompts[i])) + [1] * len(prompts[i]) for i in some])
         output = model.generate(
-            input_ids=ids, attention_mask=mask, max_new_tokens=longest, do_sample=False, eos_token_id=end, pad_token_id=pad
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=longest,
+            do_sample=False,
+            eos_token_id=end,
+            pad_token_id=pad,
         )
         for i, row in zip(some, output[:, width:].tolist(), strict=True):
             found[i] = tokenizer.decode(row[: row.index(end)] if end in row else row, skip_special_tokens=False)

@@ -24,7 +24,9 @@ class Muon(torch.optim.Optimizer):
     """Muon for groups with `muon=True`, AdamW for the others."""
 
     def __init__(self, groups: list[dict]) -> None:
-        super().__init__(groups, {"lr": 1e-3, "betas": (0.9, 0.95), "momentum": 0.95, "weight_decay": 0.0, "muon": False})
+        super().__init__(
+            groups, {"lr": 1e-3, "betas": (0.9, 0.95), "momentum": 0.95, "weight_decay": 0.0, "muon": False}
+        )
 
     @torch.no_grad()
     def step(self, closure=None) -> None:
@@ -65,12 +67,8 @@ def build_optimizer(model: torch.nn.Module, plan) -> tuple[Muon, LambdaLR]:
             {"params": others, "lr": plan.learning_rate, "muon": False},
         ]
     )
-    start_of_decay = plan.steps * (1 - plan.decay_share)
 
     def rate(step: int) -> float:
-        if step < plan.warmup:
-            return (step + 1) / plan.warmup
-        left = (plan.steps - step) / (plan.steps - start_of_decay)
-        return max(0.02, min(1.0, left))
+        return max(0.01, min((step + 1) / plan.warmup, 1.0, (plan.steps - step) / plan.decay_steps))
 
     return optimizer, LambdaLR(optimizer, rate)

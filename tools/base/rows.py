@@ -58,8 +58,8 @@ def draw(rng: random.Random, split: str, make: Callable[[random.Random, str], Ex
 def several(
     rng: random.Random, split: str, make: Callable[[random.Random, str], Exchange], most: int
 ) -> list[Exchange]:
-    """A conversation of independent problems: often one, up to `most`; held-out rows are always one."""
-    count = 1 if split == "held" else rng.choice((1, 1, 2, most))
+    """A conversation of one to `most` independent problems (answers are what is learned from); held out: always one."""
+    count = 1 if split == "held" else rng.choice((1, 2, most // 2 + 1, most))
     return [draw(rng, split, make) for _ in range(count)]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 VOCAB_SIZE = 2048
+ADDED_FLAGS = ("lstrip", "normalized", "rstrip", "single_word")
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 QWEN2_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -43,7 +44,9 @@ def train(texts: Iterable[str]) -> Tokenizer:
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in specials])
     if tokenizer.get_vocab_size() != VOCAB_SIZE:
-        raise ValueError(f"the corpus gives a vocabulary of {tokenizer.get_vocab_size()}, not {VOCAB_SIZE}: use more text")
+        raise ValueError(
+            f"the corpus gives a vocabulary of {tokenizer.get_vocab_size()}, not {VOCAB_SIZE}: use more text"
+        )
     return tokenizer
 
 
@@ -52,11 +55,9 @@ def save(tokenizer: Tokenizer, folder: Path, context: int) -> None:
     tokenizer.save(str(folder / "tokenizer.json"))
     ids = [tokenizer.token_to_id(token) for token in (PAD, START, END)]
     added = {
-        str(number): {
-            "content": token, "lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True,
-        }
+        str(number): {"content": token, "special": True} | dict.fromkeys(ADDED_FLAGS, False)
         for number, token in zip(ids, (PAD, START, END), strict=True)
-    }  # fmt: skip
+    }
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "add_bos_token": False,
@@ -71,7 +72,10 @@ def save(tokenizer: Tokenizer, folder: Path, context: int) -> None:
         "unk_token": None,
     }
     _write(folder / "tokenizer_config.json", config)
-    _write(folder / "special_tokens_map.json", {"eos_token": END, "pad_token": PAD, "additional_special_tokens": [START, END]})
+    _write(
+        folder / "special_tokens_map.json",
+        {"eos_token": END, "pad_token": PAD, "additional_special_tokens": [START, END]},
+    )
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
 
 

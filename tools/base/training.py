@@ -31,13 +31,13 @@ class Size:
 class Plan:
     """How long and how fast to learn. Bounded by steps, never by wall time, so that it can be repeated exactly."""
 
-    steps: int = 2000
-    batch: int = 16
+    steps: int = 2400
+    batch: int = 10
     block: int = 256
-    learning_rate: float = 2e-3
+    learning_rate: float = 5e-3
     matrix_rate: float = 0.02
-    warmup: int = 60
-    decay_share: float = 0.4
+    warmup: int = 30
+    decay_steps: int = 700
     seed: int = 11
 
 
@@ -84,27 +84,50 @@ def encode(row: Row, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     return ids, labels
 
 
-def blocks(rows: Iterable[Row], tokenizer: Tokenizer, length: int) -> Iterator[dict[str, torch.Tensor]]:
-    """Whole rows packed into blocks of `length` tokens; positions restart with each row, which keeps rows apart."""
+class _Block:
+    """A block being filled."""
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+        self.labels: list[int] = []
+        self.positions: list[int] = []
+
+    def add(self, ids: list[int], labels: list[int]) -> None:
+        self.ids += ids
+        self.labels += labels
+        self.positions += range(len(ids))
+
+    def tensors(self, length: int, pad: int) -> dict[str, torch.Tensor]:
+        rest = length - len(self.ids)
+        return {
+            "input_ids": torch.tensor(self.ids + [pad] * rest),
+            "labels": torch.tensor(self.labels + [IGNORED] * rest),
+            "position_ids": torch.tensor(self.positions + list(range(rest))),
+        }
+
+
+def blocks(
+    rows: Iterable[Row], tokenizer: Tokenizer, length: int, open_blocks: int = 16
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Whole rows packed into blocks of `length` tokens; positions restart with each row, which keeps rows apart.
+
+    A row goes into the fullest open block it fits in; if it fits in none, the fullest block is finished. Rows longer
+    than a block are left out.
+    """
     pad = tokenizer.token_to_id(chatml.PAD)
-    ids: list[int] = []
-    labels: list[int] = []
-    positions: list[int] = []
+    filling = [_Block() for _ in range(open_blocks)]
     for row in rows:
-        row_ids, row_labels = encode(row, tokenizer)
-        if len(row_ids) > length:
+        ids, labels = encode(row, tokenizer)
+        if len(ids) > length:
             continue
-        if len(ids) + len(row_ids) > length:
-            rest = length - len(ids)
-            yield {
-                "input_ids": torch.tensor(ids + [pad] * rest),
-                "labels": torch.tensor(labels + [IGNORED] * rest),
-                "position_ids": torch.tensor(positions + list(range(rest))),
-            }
-            ids, labels, positions = [], [], []
-        ids += row_ids
-        labels += row_labels
-        positions += range(len(row_ids))
+        fitting = [block for block in filling if len(block.ids) + len(ids) <= length]
+        if not fitting:
+            full = max(filling, key=lambda block: len(block.ids))
+            filling.remove(full)
+            yield full.tensors(length, pad)
+            fitting = [_Block()]
+            filling += fitting
+        max(fitting, key=lambda block: len(block.ids)).add(ids, labels)
 
 
 class Blocks(torch.utils.data.IterableDataset):
@@ -129,7 +152,9 @@ class AnswerTrainer(Trainer):
         return (loss, {}) if return_outputs else loss
 
 
-def train(model: LlamaForCausalLM, data: Blocks, plan: Plan, folder: Path, resume: bool = False, save_every: int = 200) -> Trainer:
+def train(
+    model: LlamaForCausalLM, data: Blocks, plan: Plan, folder: Path, resume: bool = False, save_every: int = 100
+) -> Trainer:
     """Train `model` in place; checkpoints go to `folder`, and `resume` goes on from the newest."""
     arguments = TrainingArguments(
         output_dir=str(folder),

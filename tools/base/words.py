@@ -1,64 +1,70 @@
 """The words the synthetic corpus is written with. Plain data; the skills decide what is said with them."""
 
-NAMES = (
+
+def listed(text: str) -> list[str]:
+    """The words of a line; split at commas where there are any."""
+    return text.split("," if "," in text else None)
+
+
+NAMES = listed(
     "Adam Aisha Alex Alice Amir Ana Andre Anna Ben Bella Bruno Carla Carlos Chloe Clara Daniel David Diana Elena Eli "
     "Emil Emma Erik Eva Felix Finn Fatima Frank Grace George Hana Hannah Harry Hugo Ines Ivan Iris Jack Jana Jonas "
     "Julia Karim Kate Kenji Lara Laura Leo Liam Lina Lucas Lucy Maria Mark Marta Max Maya Mia Mina Nadia Nina Noah "
     "Nora Olga Oliver Omar Oscar Paul Peter Petra Priya Rosa Ravi Robin Ruth Sam Sara Simon Sofia Stella Tara Theo "
     "Tim Tom Uma Vera Victor Wanda Will Yara Yusuf Zoe"
-).split()
+)
 # Never in the corpus: they appear in held-out rows only.
-HELD_NAMES = "Abel Celia Dario Edith Gwen Ilse Joris Kofi Livia Marek Nestor Odile Pavel Quinn Rufus Selma".split()
+HELD_NAMES = listed("Abel Celia Dario Edith Gwen Ilse Joris Kofi Livia Marek Nestor Odile Pavel Quinn Rufus Selma")
 
-CITIES = (
+CITIES = listed(
     "Athens Berlin Bergen Boston Cairo Chicago Dublin Geneva Hamburg Helsinki Lagos Lima Lisbon London Lyon Madrid "
     "Milan Moscow Mumbai Munich Nairobi Oslo Paris Prague Quito Rome Seoul Sydney Tokyo Toronto Turin Vienna Warsaw "
     "Zurich"
-).split()
-JOBS = (
+)
+JOBS = listed(
     "baker nurse teacher pilot farmer driver singer painter doctor cook gardener plumber writer dentist judge "
     "carpenter tailor waiter librarian engineer lawyer mechanic actor fisherman"
-).split()
-FOODS = "pizza soup pasta rice salad pancakes curry sushi stew noodles tacos lasagna porridge risotto".split()
-PET_NAMES = "Biscuit Pepper Luna Rocky Coco Milo Bella Shadow Ginger Socks Bruno Daisy Oreo Pixie".split()
-DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-MONTHS = "January February March April May June July August September October November December".split()
-VEHICLES = "bus train bike car tram boat taxi ferry".split()
-PLACES = "market library station museum school park bakery hospital office beach harbour cinema theatre farm".split()
-CONTAINERS = "drawer box bag basket cupboard fridge suitcase shelf bucket chest pocket backpack".split()
-THINGS = (
+)
+FOODS = listed("pizza soup pasta rice salad pancakes curry sushi stew noodles tacos lasagna porridge risotto")
+PET_NAMES = listed("Biscuit Pepper Luna Rocky Coco Milo Bella Shadow Ginger Socks Bruno Daisy Oreo Pixie")
+DAYS = listed("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
+MONTHS = listed("January February March April May June July August September October November December")
+VEHICLES = listed("bus train bike car tram boat taxi ferry")
+PLACES = listed("market library station museum school park bakery hospital office beach harbour cinema theatre farm")
+CONTAINERS = listed("drawer box bag basket cupboard fridge suitcase shelf bucket chest pocket backpack")
+THINGS = listed(
     "hat scarf bike car umbrella chair bag coat phone kite lamp mug ring tent boat guitar jacket notebook pen key ball "
     "book clock mirror bottle watch towel blanket camera ladder candle cup plate spoon"
-).split()
-COLOURS = "red blue green yellow black white brown grey pink purple orange golden silver".split()
+)
+COLOURS = listed("red blue green yellow black white brown grey pink purple orange golden silver")
 
 CATEGORIES = {
-    "fruit": "apple banana pear plum cherry grape lemon mango peach melon kiwi fig".split(),
-    "vegetable": "carrot onion potato cabbage spinach pea leek pumpkin cucumber beetroot garlic broccoli".split(),
-    "animal": "dog cat horse cow sheep goat lion tiger rabbit fox wolf bear mouse pig".split(),
-    "bird": "eagle owl swan duck robin crow parrot sparrow stork penguin".split(),
-    "tool": "hammer saw drill screwdriver wrench shovel rake axe pliers chisel".split(),
-    "instrument": "piano violin guitar drum flute trumpet harp cello banjo clarinet".split(),
-    "colour": "red blue green yellow black white brown grey pink purple".split(),
-    "furniture": "table chair sofa bed desk shelf bench wardrobe stool cupboard".split(),
-    "drink": "water milk tea coffee juice lemonade cocoa cider".split(),
-    "clothing": "shirt hat scarf coat sock glove skirt jacket sweater boot".split(),
-    "vehicle": "bus train bike car tram boat taxi ferry truck plane".split(),
-    "metal": "iron gold silver copper tin lead zinc steel".split(),
+    "fruit": listed("apple banana pear plum cherry grape lemon mango peach melon kiwi fig"),
+    "vegetable": listed("carrot onion potato cabbage spinach pea leek pumpkin cucumber beetroot garlic broccoli"),
+    "animal": listed("dog cat horse cow sheep goat lion tiger rabbit fox wolf bear mouse pig"),
+    "bird": listed("eagle owl swan duck robin crow parrot sparrow stork penguin"),
+    "tool": listed("hammer saw drill screwdriver wrench shovel rake axe pliers chisel"),
+    "instrument": listed("piano violin guitar drum flute trumpet harp cello banjo clarinet"),
+    "colour": listed("red blue green yellow black white brown grey pink purple"),
+    "furniture": listed("table chair sofa bed desk shelf bench wardrobe stool cupboard"),
+    "drink": listed("water milk tea coffee juice lemonade cocoa cider"),
+    "clothing": listed("shirt hat scarf coat sock glove skirt jacket sweater boot"),
+    "vehicle": listed("bus train bike car tram boat taxi ferry truck plane"),
+    "metal": listed("iron gold silver copper tin lead zinc steel"),
 }
 PLURALS = {
     "fruit": "fruits", "vegetable": "vegetables", "animal": "animals", "bird": "birds", "tool": "tools",
     "instrument": "instruments", "colour": "colours", "furniture": "pieces of furniture", "drink": "drinks",
     "clothing": "clothes", "vehicle": "vehicles", "metal": "metals",
 }  # fmt: skip
-COUNTED = (
+COUNTED = listed(
     "apples eggs lemons books pens cups candles tickets oranges carrots onions plates stamps cookies balloons buttons "
     "flowers bottles coins shells"
-).split()
+)
 
 OPPOSITES = [
     tuple(pair.split("/"))
-    for pair in (
+    for pair in listed(
         "hot/cold big/small tall/short fast/slow old/young dark/light wet/dry open/closed full/empty hard/soft "
         "happy/sad early/late rich/poor strong/weak clean/dirty loud/quiet thick/thin wide/narrow deep/shallow "
         "heavy/weightless near/far high/low up/down left/right in/out on/off day/night morning/evening summer/winter "
@@ -67,7 +73,7 @@ OPPOSITES = [
         "true/false front/back begin/end friend/enemy question/reply cheap/expensive sharp/blunt rough/smooth "
         "sweet/bitter awake/asleep alive/dead brave/afraid polite/rude lazy/busy safe/dangerous easy/difficult "
         "same/different many/few always/never more/less warm/cool bright/dim"
-    ).split()
+    )
 ]
 HOMES = {  # who lives where, what is made of what: small facts about the world
     "bee": "hive", "bird": "nest", "dog": "kennel", "horse": "stable", "spider": "web", "fish": "water",
@@ -93,20 +99,20 @@ CAPITALS = {
     "Greece": "Athens", "Ireland": "Dublin", "Poland": "Warsaw", "Finland": "Helsinki", "Korea": "Seoul",
 }  # fmt: skip
 
-ROOMS = (
+ROOMS = listed(
     "kitchen,bedroom,living room,bathroom,hallway,garage,office,attic,basement,dining room,nursery,laundry room,"
     "guest room,porch,garden,balcony,studio,playroom"
-).split(",")
-DEVICES = (
+)
+DEVICES = listed(
     "lamp,light,fan,heater,oven,tv,radio,speaker,kettle,coffee maker,dishwasher,washing machine,dryer,vacuum,toaster,"
     "sprinkler,printer,humidifier,air conditioner,projector"
-).split(",")
-GENRES = "jazz rock pop classical folk blues disco reggae techno soul country opera".split()
-DOORS = "front back side garage garden cellar".split()
-GROCERIES = (
+)
+GENRES = listed("jazz rock pop classical folk blues disco reggae techno soul country opera")
+DOORS = listed("front back side garage garden cellar")
+GROCERIES = listed(
     "milk bread butter eggs cheese apples bananas rice pasta coffee tea sugar flour onions tomatoes carrots potatoes "
     "yogurt salt pepper honey soap paper lemons oranges"
-).split()
+)
 
 # verb stem -> (past, present third person, gerund, past participle)
 VERBS = {
@@ -122,7 +128,7 @@ VERBS = {
     "watch": ("watched", "watches", "watching", "watched"), "drop": ("dropped", "drops", "dropping", "dropped"),
     "break": ("broke", "breaks", "breaking", "broken"), "hold": ("held", "holds", "holding", "held"),
 }  # fmt: skip
-ADJECTIVES = "old new small big red blue green heavy broken clean dirty cheap round shiny soft wet".split()
+ADJECTIVES = listed("old new small big red blue green heavy broken clean dirty cheap round shiny soft wet")
 
 FILLERS = ("uh", "um", "er", "well", "so", "okay", "hey", "right", "hmm", "oh")
 
@@ -141,8 +147,8 @@ SYSTEM_PROMPTS = (
     "Do what the user asks.",
 )
 
-_ONSETS = "b br c ch d dr f g gr h j k l m n p r s st t tr v w z".split()
-_VOWELS = "a e i o u ai ea".split()
+_ONSETS = listed("b br c ch d dr f g gr h j k l m n p r s st t tr v w z")
+_VOWELS = listed("a e i o u ai ea")
 _CODAS = ["", "", "n", "l", "r", "s", "ck", "m", "th"]
 
 

@@ -22,11 +22,11 @@ class Metric(Row):
 
 
 METRICS: dict[str, Metric] = {
-    "exact_match": Metric("edgeft.evals.metrics.exact_match:score", "the answer is the expected one, character by character"),
+    "exact_match": Metric("edgeft.evals.metrics.exact_match:score", "the answer is the expected one to the character"),
     "normalised_match": Metric(
         "edgeft.evals.metrics.normalised_match:score", "equal but for case, punctuation and runs of spaces"
     ),
-    "json_match": Metric("edgeft.evals.metrics.json_match:score", "share of the fields of a JSON object that are right"),
+    "json_match": Metric("edgeft.evals.metrics.json_match:score", "share of a JSON object's fields that are right"),
 }
 
 

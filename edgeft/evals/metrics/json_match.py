@@ -1,4 +1,4 @@
-"""Field-wise match of JSON answers (tool calls, extraction): how much of the object is right, not only whether all is."""
+"""Field-wise match of JSON answers (tool calls, extraction): how much of the object is right, not only whether all."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _EMPTY: tuple[Any, ...] = ("empty",)
 def score(expected: str, answer: str) -> float:
     """Equal leaves over all leaves that either side has, by path; 0.0 when the answer is no JSON.
 
-    Order of keys does not count, order in lists does; a number and its text are different. A ValueError when the expected
-    answer is no JSON: then the metric does not fit the suite.
+    Order of keys does not count, order in lists does; a number and its text are different. A ValueError when the
+    expected answer is no JSON: then the metric does not fit the suite.
     """
     try:
         wanted = dict(_leaves(_parse(expected)))

@@ -52,8 +52,10 @@ def _step(rng: random.Random, split: str) -> Exchange:
     a = rng.randint(1, 98)
     frame, value = rng.choice(
         (
-            ("What comes after {a}?", a + 1), ("What comes before {a}?", a - 1), ("Which number is one more than {a}?", a + 1),
-            ("Which number is one less than {a}?", a - 1), ("Count on from {a}.", a + 1), ("Which number is ten more than {a}?", a + 10),
+            ("What comes after {a}?", a + 1), ("What comes before {a}?", a - 1),
+             ("Which number is one more than {a}?", a + 1),
+            ("Which number is one less than {a}?", a - 1), ("Count on from {a}.", a + 1),
+             ("Which number is ten more than {a}?", a + 10),
         )
     )  # fmt: skip
     return Exchange(frame.format(a=a), str(value), f"arithmetic:step:{frame}{a}")

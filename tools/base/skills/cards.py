@@ -17,7 +17,8 @@ FROM_JSON = ("What is the {k}? {s}", "{s}\nRead out the value of {k}.", "Give th
 NOTES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "person": (
         ("name", "age", "city"),
-        ("{name} is {age} and lives in {city}.", "{name}, {age} years old, from {city}", "name {name}, age {age}, city {city}",
+        ("{name} is {age} and lives in {city}.", "{name}, {age} years old, from {city}",
+         "name {name}, age {age}, city {city}",
          "In {city} there is {name}, who is {age}.", "This is {name} from {city}, {age} years old."),
     ),
     "worker": (
@@ -27,16 +28,19 @@ NOTES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "trip": (
         ("from", "to", "day"),
         ("I travel from {from} to {to} on {day}.", "On {day} we go to {to} from {from}.", "{day}: {from} to {to}",
-         "uh, I need to get to {to} on {day}, I start in {from}", "could you note a trip from {from} to {to} on {day} please"),
+         "uh, I need to get to {to} on {day}, I start in {from}",
+         "could you note a trip from {from} to {to} on {day} please"),
     ),
     "meeting": (
         ("with", "day", "time"),
-        ("Meeting with {with} on {day} at {time}.", "I meet {with} at {time} on {day}.", "{day} at {time} I see {with}.",
+        ("Meeting with {with} on {day} at {time}.", "I meet {with} at {time} on {day}.",
+         "{day} at {time} I see {with}.",
          "please note that {with} comes on {day} at {time}", "um, {with} and I meet on {day}, at {time}"),
     ),
     "purchase": (
         ("item", "count", "price"),
-        ("I bought {count} {item} for {price} euros.", "{count} {item} cost me {price} euros.", "paid {price} for {count} {item}",
+        ("I bought {count} {item} for {price} euros.", "{count} {item} cost me {price} euros.",
+         "paid {price} for {count} {item}",
          "well, I got {count} {item} and paid {price}", "The price of {count} {item} was {price} euros."),
     ),
     "order": (
@@ -46,28 +50,53 @@ NOTES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "log": (
         ("who", "thing", "room"),
-        ("{who} used the {thing} in the {room}.", "In the {room}, {who} used the {thing}.", "The {thing} in the {room} was used by {who}.",
+        ("{who} used the {thing} in the {room}.", "In the {room}, {who} used the {thing}.",
+         "The {thing} in the {room} was used by {who}.",
          "{who} broke the {thing} in the {room}.", "someone told me {who} was at the {thing} in the {room}"),
     ),
     "reading": (
         ("room", "value"),
-        ("It is {value} degrees in the {room}.", "The {room} has {value} degrees.", "{value} degrees were measured in the {room}.",
+        ("It is {value} degrees in the {room}.", "The {room} has {value} degrees.",
+         "{value} degrees were measured in the {room}.",
          "um, the {room} is at {value}"),
     ),
     "song": (
         ("style", "minutes"),
-        ("The song is {style} and takes {minutes} minutes.", "{minutes} minutes of {style}", "A {style} song, {minutes} minutes long."),
+        ("The song is {style} and takes {minutes} minutes.", "{minutes} minutes of {style}",
+         "A {style} song, {minutes} minutes long."),
     ),
     "lost": (
-        ("thing", "colour", "closed"),
-        ("The {colour} {thing} is {state}.", "I saw a {colour} {thing}, it was {state}.", "{state}: the {thing}, {colour}"),
+        ("thing", "colour"),
+        ("I lost a {colour} {thing}.", "I saw a {colour} {thing}.", "the {thing} is {colour}",
+         "uh, someone forgot a {colour} {thing}"),
+    ),
+    "state": (
+        ("device", "room", "on"),
+        ("The {device} in the {room} is {on_off}.", "In the {room} the {device} is {on_off}.",
+         "I saw that the {device} in the {room} was {on_off}.",
+         "um, the {room} has a {device} that is {on_off}"),
+    ),
+    "entrance": (
+        ("door", "is"),
+        ("The {door} door is {is}.", "I found the {door} door {is}.", "it seems that the {door} door was {is}",
+         "{is}: the {door} door"),
+    ),
+    "window": (
+        ("room", "window"),
+        ("The window in the {room} is {window}.", "In the {room} the window was {window}.",
+         "someone left the {room} window {window}"),
+    ),
+    "list": (
+        ("list", "item", "count"),
+        ("On the {list} list there are {count} {item}.", "{count} {item} stand on the {list} list.",
+         "The {list} list has {item}, {count} of them."),
     ),
 }  # fmt: skip
 
 
 def _values(rng: random.Random, split: str) -> dict[str, object]:
     start, end = rng.sample(words.CITIES, 2)
-    closed = rng.random() < 0.5
+    on = rng.random() < 0.5
     return {
         "name": words.person(rng, split), "age": rng.randint(3, 95), "city": rng.choice(words.CITIES),
         "job": rng.choice(words.JOBS), "from": start, "to": end, "day": rng.choice(words.DAYS),
@@ -76,8 +105,11 @@ def _values(rng: random.Random, split: str) -> dict[str, object]:
         "count": rng.randint(2, 30), "price": rng.randint(2, 99), "food": rng.choice(words.FOODS),
         "who": words.person(rng, split), "thing": rng.choice((rng.choice(words.DEVICES), rng.choice(words.THINGS))),
         "room": rng.choice(words.ROOMS), "value": rng.randint(2, 38), "style": rng.choice(words.GENRES),
-        "minutes": rng.randint(2, 60), "colour": rng.choice(words.COLOURS), "closed": closed,
-        "state": "closed" if closed else "open",
+        "minutes": rng.randint(2, 60), "colour": rng.choice(words.COLOURS), "on": on, "on_off": "on" if on else "off",
+        "device": rng.choice(words.DEVICES), "door": rng.choice(words.DOORS), "is": rng.choice(("locked", "unlocked",
+            "open", "closed")),
+        "window": rng.choice(("open", "closed")), "list": rng.choice(("party", "school", "garden", "Monday",
+            "kitchen")),
     }  # fmt: skip
 
 
@@ -85,7 +117,9 @@ def to_json(fields: dict[str, object]) -> str:
     """A compact JSON object; the corpus has no characters that need escaping."""
     parts = []
     for key, value in fields.items():
-        shown = str(value).lower() if isinstance(value, bool) else str(value) if isinstance(value, int) else f'"{value}"'
+        shown = (
+            str(value).lower() if isinstance(value, bool) else str(value) if isinstance(value, int) else f'"{value}"'
+        )
         parts.append(f'"{key}":{shown}')
     return "{" + ",".join(parts) + "}"
 
@@ -115,10 +149,10 @@ def _back(rng: random.Random, split: str) -> Exchange:
 
 
 def exchanges(rng: random.Random, split: str) -> list[Exchange]:
-    """One to three notes."""
-    return several(rng, split, rng.choice((_note, _note, _back)), 3)
+    """One to four notes."""
+    return several(rng, split, rng.choice((_note, _note, _back)), 4)
 
 
 def bare_exchanges(rng: random.Random, split: str) -> list[Exchange]:
     """Notes alone, for a conversation whose system prompt says to write JSON with its kind."""
-    return several(rng, split, _kind_note, 3)
+    return several(rng, split, _kind_note, 4)

@@ -5,13 +5,35 @@ import random
 from tools.base import words
 from tools.base.rows import Exchange, join, several
 
-LIST_KIND = ("List the {k} in this text: {s}", "Which {k} are mentioned? {s}", "{s}\nWrite down all {k}.", "Find the {k}: {s}")
-LIST_NAMES = ("List the people in this text: {s}", "Which names are mentioned? {s}", "{s}\nWrite down all names.", "Who is in this? {s}")
-LIST_NUMBERS = ("List the numbers in this text: {s}", "Which numbers are mentioned? {s}", "{s}\nWrite down all numbers.")
+LIST_KIND = (
+    "List the {k} in this text: {s}",
+    "Which {k} are mentioned? {s}",
+    "{s}\nWrite down all {k}.",
+    "Find the {k}: {s}",
+)
+LIST_NAMES = (
+    "List the people in this text: {s}",
+    "Which names are mentioned? {s}",
+    "{s}\nWrite down all names.",
+    "Who is in this? {s}",
+)
+LIST_NUMBERS = (
+    "List the numbers in this text: {s}",
+    "Which numbers are mentioned? {s}",
+    "{s}\nWrite down all numbers.",
+)
 PLACE = (("What is the first item? {s}", 0), ("What is the last item? {s}", -1), ("{s}\nName the second item.", 1),
-         ("Which item comes first: {s}", 0), ("Which item comes last: {s}", -1), ("{s}\nName the third item.", 2))  # fmt: skip
+         ("Which item comes first: {s}", 0), ("Which item comes last: {s}", -1), ("{s}\nName the third item.",
+          2))  # fmt: skip
 COUNT = ("How many items are in this list? {s}", "Count the items: {s}", "{s}\nHow many things is that?")
-SHOPPING = ("{n} bought {s}.", "On the table there are {s}.", "{n} saw {s} at the {p}.", "{n} wrote down {s}.", "We need {s}.", "I can see {s}.")
+SHOPPING = (
+    "{n} bought {s}.",
+    "On the table there are {s}.",
+    "{n} saw {s} at the {p}.",
+    "{n} wrote down {s}.",
+    "We need {s}.",
+    "I can see {s}.",
+)
 GATHERINGS = ("{s} went to the {p}.", "At the {p} we met {s}.", "{s} are in the {r}.", "The {o} belongs to {s}.")
 
 
@@ -48,8 +70,10 @@ def _numbers(rng: random.Random, split: str) -> Exchange:
 
 
 def _place(rng: random.Random, split: str) -> Exchange:
-    pool = rng.choice((words.THINGS, words.GROCERIES, words.JOBS, words.NAMES, words.CITIES, words.ROOMS, words.DEVICES))
-    items = rng.sample(pool, rng.choice((3, 4, 5)))
+    pool = rng.choice(
+        (words.THINGS, words.GROCERIES, words.JOBS, words.NAMES, words.CITIES, words.ROOMS, words.DEVICES)
+    )
+    items = rng.sample(pool, rng.choice((3, 3, 4)))
     frame, index = rng.choice(PLACE)
     return Exchange(frame.format(s=", ".join(items)), items[index], f"extraction:place:{items}")
 
@@ -64,5 +88,5 @@ def _one(rng: random.Random, split: str) -> Exchange:
 
 
 def exchanges(rng: random.Random, split: str) -> list[Exchange]:
-    """One to three texts."""
-    return several(rng, split, _one, 3)
+    """One to four texts."""
+    return several(rng, split, _one, 4)

@@ -8,22 +8,76 @@ import random
 from tools.base import words
 from tools.base.rows import Exchange, several
 
-OPPOSITE = ("What is the opposite of {x}?", "Opposite of {x}?", "Give the opposite of {x}.", "{x} is the opposite of what?",
-            "Say the opposite: {x}", "Which word means the opposite of {x}?")  # fmt: skip
-KIND = ("What kind of thing is {an_x}?", "Which category does {x} belong to?", "{x}: what is it?", "Name the category of {x}.",
-        "Put {x} into a category.", "To which group does {x} belong?")  # fmt: skip
+OPPOSITE = (
+    "What is the opposite of {x}?",
+    "Opposite of {x}?",
+    "Give the opposite of {x}.",
+    "{x} is the opposite of what?",
+    "Say the opposite: {x}",
+    "Which word means the opposite of {x}?",
+)
+KIND = (
+    "What kind of thing is {an_x}?",
+    "Which category does {x} belong to?",
+    "{x}: what is it?",
+    "Name the category of {x}.",
+    "Put {x} into a category.",
+    "To which group does {x} belong?",
+)
 FACTS = {
-    "home": (words.HOMES, ("Where does {an_x} live?", "What is the home of {an_x}?", "Name the home of {an_x}.", "Home of {an_x}?")),
-    "young": (words.YOUNG, ("What is a young {x} called?", "What is the baby of {an_x} called?", "Name the young of {an_x}.",
-                            "Word for a young {x}?")),
-    "sound": (words.SOUNDS, ("What does {an_x} do when it makes a sound?", "Which sound verb fits {an_x}?", "{x}: what sound?",
-                             "How does {an_x} sound?")),
-    "use": (words.USES, ("What is {an_x} for?", "What do you use {an_x} for?", "Name the use of {an_x}.", "What is the purpose of {an_x}?")),
-    "capital": (words.CAPITALS, ("What is the capital of {x}?", "Capital of {x}?", "Name the capital of {x}.",
-                                 "Which city is the capital of {x}?")),
-}  # fmt: skip
-NEXT = ("What comes after {x}?", "Which one follows {x}?", "Name the one right after {x}.", "{x} is over. What is next?")
-PREVIOUS = ("What comes before {x}?", "Which one is just before {x}?", "Name the one right before {x}.", "What was it before {x}?")
+    "home": (
+        words.HOMES,
+        ("Where does {an_x} live?", "What is the home of {an_x}?", "Name the home of {an_x}.", "Home of {an_x}?"),
+    ),
+    "young": (
+        words.YOUNG,
+        (
+            "What is a young {x} called?",
+            "What is the baby of {an_x} called?",
+            "Name the young of {an_x}.",
+            "Word for a young {x}?",
+        ),
+    ),
+    "sound": (
+        words.SOUNDS,
+        (
+            "What does {an_x} do when it makes a sound?",
+            "Which sound verb fits {an_x}?",
+            "{x}: what sound?",
+            "How does {an_x} sound?",
+        ),
+    ),
+    "use": (
+        words.USES,
+        (
+            "What is {an_x} for?",
+            "What do you use {an_x} for?",
+            "Name the use of {an_x}.",
+            "What is the purpose of {an_x}?",
+        ),
+    ),
+    "capital": (
+        words.CAPITALS,
+        (
+            "What is the capital of {x}?",
+            "Capital of {x}?",
+            "Name the capital of {x}.",
+            "Which city is the capital of {x}?",
+        ),
+    ),
+}
+NEXT = (
+    "What comes after {x}?",
+    "Which one follows {x}?",
+    "Name the one right after {x}.",
+    "{x} is over. What is next?",
+)
+PREVIOUS = (
+    "What comes before {x}?",
+    "Which one is just before {x}?",
+    "Name the one right before {x}.",
+    "What was it before {x}?",
+)
 
 
 def _opposite(rng: random.Random) -> tuple[str, str, str, str]:
@@ -34,7 +88,9 @@ def _opposite(rng: random.Random) -> tuple[str, str, str, str]:
 
 def _kind(rng: random.Random) -> tuple[str, str, str, str]:
     category = rng.choice(sorted(words.CATEGORIES))
-    single = [word for word in words.CATEGORIES[category] if sum(word in pool for pool in words.CATEGORIES.values()) == 1]
+    single = [
+        word for word in words.CATEGORIES[category] if sum(word in pool for pool in words.CATEGORIES.values()) == 1
+    ]
     return "kind", rng.choice(KIND), rng.choice(single), category
 
 
@@ -55,7 +111,9 @@ def _calendar(rng: random.Random) -> tuple[str, str, str, str]:
 def _one(rng: random.Random, split: str) -> Exchange:
     kind, frame, subject, answer = rng.choice((_opposite, _opposite, _kind, _kind, _fact, _fact, _calendar))(rng)
     ask = frame.format(x=subject, an_x=words.article(subject))
-    return Exchange(ask[0].upper() + ask[1:] if rng.random() < 0.5 else ask, answer, f"knowledge:{kind}:{frame}|{subject}")
+    return Exchange(
+        ask[0].upper() + ask[1:] if rng.random() < 0.5 else ask, answer, f"knowledge:{kind}:{frame}|{subject}"
+    )
 
 
 def exchanges(rng: random.Random, split: str) -> list[Exchange]:

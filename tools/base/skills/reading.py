@@ -37,11 +37,13 @@ FACTS: dict[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...]]] = {
     ),
     "count": (
         ("{n} bought {a} {b}.", "{n} needs {a} {b}.", "{n} has {a} {b} in a bag."),
-        (("How many {b} are there?", "a"), ("Who has something to do with {b}?", "n"), ("What number goes with {n}?", "a")),
+        (("How many {b} are there?", "a"), ("Who has something to do with {b}?", "n"), ("What number goes with {n}?",
+         "a")),
     ),
     "age": (
         ("{n} is {a} years old.", "The age of {n} is {a}.", "{n} turned {a} this week."),
-        (("How old is {n}?", "a"), ("What is the age of {n}?", "a"), ("Who is {a}?", "n"), ("Who is {a} years old?", "n")),
+        (("How old is {n}?", "a"), ("What is the age of {n}?", "a"), ("Who is {a}?", "n"), ("Who is {a} years old?",
+         "n")),
     ),
     "food": (
         ("{n} likes {a}.", "The favourite food of {n} is {a}.", "{n} eats {a} every day."),
@@ -57,7 +59,8 @@ FACTS: dict[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...]]] = {
     ),
     "switch": (
         (
-            "{n} switched on the {a} in the {b}.", "{n} turned off the {a} in the {b}.", "{n} fixed the {a} in the {b}.",
+            "{n} switched on the {a} in the {b}.", "{n} turned off the {a} in the {b}.",
+            "{n} fixed the {a} in the {b}.",
             "In the {b}, {n} forgot to turn off the {a}.",
         ),
         (("In which room is the {a}?", "b"), ("Who was in the {b}?", "n"), ("Which device did {n} use?", "a")),
@@ -123,13 +126,13 @@ def _passage(rng: random.Random, split: str) -> tuple[str, list[tuple[str, dict[
 
 
 def exchanges(rng: random.Random, split: str) -> list[Exchange]:
-    """A passage and one to four questions about it."""
+    """A passage and one to five questions about it."""
     passage, facts = _passage(rng, split)
     questions = []
     for kind, values in facts:
         for question, slot in FACTS[kind][1]:
             questions.append((kind, question.format(**values), values[slot]))
-    count = 1 if split == "held" else rng.choice((1, 2, 3, 4))
+    count = 1 if split == "held" else min(len(questions), rng.choice((1, 2, 3, 4, 5)))
     rows: list[Exchange] = []
     for kind, question, answer in rng.sample(questions, count):
         ask = question if rows else rng.choice(LAYOUTS).format(p=passage, q=question)

@@ -3,9 +3,13 @@
 import random
 
 from tools.base import words
-from tools.base.rows import Exchange, draw, several
+from tools.base.rows import Exchange, several
 
-PAST_TO_PRESENT = ("Put this in the present tense: {s}", "Rewrite in the present tense: {s}", "{s}\nSay it in the present.")
+PAST_TO_PRESENT = (
+    "Put this in the present tense: {s}",
+    "Rewrite in the present tense: {s}",
+    "{s}\nSay it in the present.",
+)
 PRESENT_TO_PAST = ("Put this in the past tense: {s}", "Rewrite in the past tense: {s}", "{s}\nSay it in the past.")
 REPLACE = ("Replace {x} with {y}: {s}", "Change the word {x} to {y}: {s}", "{s}\nWrite {y} instead of {x}.",
            "Rewrite this with {y} in place of {x}: {s}")  # fmt: skip
@@ -26,7 +30,9 @@ def _sentence(rng: random.Random, split: str) -> dict[str, str]:
     return {
         "n": name, "m": other, "v": verb, "past": past, "present": present, "participle": participle,
         "adj": rng.choice(words.ADJECTIVES), "o": rng.choice(words.THINGS),
-        "where": rng.choice((f"in the {rng.choice(words.ROOMS)}", f"at the {rng.choice(words.PLACES)}", f"on {rng.choice(words.DAYS)}")),
+        "where": rng.choice(
+            (f"in the {rng.choice(words.ROOMS)}", f"at the {rng.choice(words.PLACES)}", f"on {rng.choice(words.DAYS)}")
+        ),
     }  # fmt: skip
 
 
@@ -50,7 +56,9 @@ def _replace(rng: random.Random, s: dict[str, str]) -> tuple[str, str, str]:
 
 
 def _swap(rng: random.Random, s: dict[str, str]) -> tuple[str, str, str]:
-    before = rng.choice(("{n} gave the {o} to {m}.", "{n} saw {m} {where}.", "{n} is taller than {m}.", "{n} called {m}."))
+    before = rng.choice(
+        ("{n} gave the {o} to {m}.", "{n} saw {m} {where}.", "{n} is taller than {m}.", "{n} called {m}.")
+    )
     after = before.replace("{n}", "{t}").replace("{m}", "{n}").replace("{t}", "{m}")
     return rng.choice(SWAP), before, after
 
@@ -82,7 +90,9 @@ def _drop(rng: random.Random, s: dict[str, str]) -> tuple[str, str, str]:
 
 def _tidy(rng: random.Random, s: dict[str, str]) -> tuple[str, str, str]:
     first, second = rng.choice(words.FILLERS), rng.choice(words.FILLERS)
-    plain = rng.choice(("please {v} the {o}", "{n} will {v} the {adj} {o}", "the {o} is {where}", "{v} the {o} {where}"))
+    plain = rng.choice(
+        ("please {v} the {o}", "{n} will {v} the {adj} {o}", "the {o} is {where}", "{v} the {o} {where}")
+    )
     parts = plain.split()
     place = rng.randrange(1, len(parts))
     return rng.choice(TIDY), " ".join([first + ",", *parts[:place], second + ",", *parts[place:]]), plain
@@ -111,5 +121,5 @@ def _one(rng: random.Random, split: str) -> Exchange:
 
 
 def exchanges(rng: random.Random, split: str) -> list[Exchange]:
-    """One to three sentences."""
-    return several(rng, split, _one, 3) if split == "train" else [draw(rng, split, _one)]
+    """One to four sentences."""
+    return several(rng, split, _one, 4)

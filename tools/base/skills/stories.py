@@ -5,19 +5,29 @@ import random
 from tools.base import words
 from tools.base.skills import arithmetic
 
-OPENINGS = ("It was {day}.", "On {day}, it was {adj} outside.", "In {month}, {n} moved to {city}.", "{n} lives in {city}.",
+OPENINGS = ("It was {day}.", "On {day}, it was {adj} outside.", "In {month}, {n} moved to {city}.",
+    "{n} lives in {city}.",
             "{n} is a {job} in {city}.", "{n} and {m} are friends.", "{n} has {an_animal} called {pet}.")  # fmt: skip
 EVENTS = (
-    "{n} {past} the {o} and went to the {place}.", "{n} took the {vehicle} to the {place}.", "Then {m} {past} a {colour} {o}.",
+    "{n} {past} the {o} and went to the {place}.", "{n} took the {vehicle} to the {place}.",
+    "Then {m} {past} a {colour} {o}.",
     "At {time}, {m} called {n}.", "{n} wanted {food}, but {m} wanted {food2}.", "The {o} was in the {container}.",
-    "{m} asked: \"Where is the {o}?\"", "\"It is in the {room},\" said {n}.", "They bought {count} {counted} at the {place}.",
+    "{m} asked: \"Where is the {o}?\"", "\"It is in the {room},\" said {n}.",
+    "They bought {count} {counted} at the {place}.",
     "{n} went into the {room} because the {device} was still on.", "In the {room} it was {degrees} degrees.",
     "The {device} in the {room} did not work, so {m} fixed it.", "{m} listened to {genre} in the {room}.",
     "{n} put the {o} in the {container} and closed the {door} door.", "The {animal} was not {adj} but {opposite}.",
 )  # fmt: skip
-ENDINGS = ("In the evening they had {food}.", "{n} was happy.", "At last {m} found the {o}.", "The next day {n} went back to {city}.", "That was all.")
+ENDINGS = (
+    "In the evening they had {food}.",
+    "{n} was happy.",
+    "At last {m} found the {o}.",
+    "The next day {n} went back to {city}.",
+    "That was all.",
+)
 FACTS = (
-    "The opposite of {adj} is {opposite}.", "{an_item} is a kind of {category}.", "{next} comes after {day}.", "The capital of {country} is {capital}.",
+    "The opposite of {adj} is {opposite}.", "{an_item} is a kind of {category}.", "{next} comes after {day}.",
+    "The capital of {country} is {capital}.",
 )  # fmt: skip
 
 
@@ -32,7 +42,8 @@ def _slots(rng: random.Random) -> dict[str, str]:
     return {
         "n": n, "m": m, "adj": adj, "opposite": opposite, "day": words.DAYS[day], "next": words.DAYS[(day + 1) % 7],
         "month": rng.choice(words.MONTHS), "city": rng.choice(words.CITIES), "job": rng.choice(words.JOBS),
-        "animal": rng.choice(words.CATEGORIES["animal"]), "an_animal": words.article(rng.choice(words.CATEGORIES["animal"])),
+        "animal": rng.choice(words.CATEGORIES["animal"]),
+            "an_animal": words.article(rng.choice(words.CATEGORIES["animal"])),
         "pet": rng.choice(words.PET_NAMES), "past": words.VERBS[rng.choice(sorted(words.VERBS))][0],
         "o": rng.choice(words.THINGS), "place": rng.choice(words.PLACES), "vehicle": rng.choice(words.VEHICLES),
         "colour": rng.choice(words.COLOURS), "time": words.clock(rng), "food": food, "food2": food2,

@@ -1,0 +1,89 @@
+"""The end of a run: where the files are, and the exact commands to use each. Pure text; called by `edgeft run`."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from edgeft.artifact import Artifact
+from edgeft.files import human_size
+
+SHIPPED = ("adapter", "model", "gguf", "onnx")
+
+
+def files_and_commands(artifacts: Mapping[str, Artifact], links: Mapping[str, Path], recipe: str) -> Iterator[str]:
+    """Lines for the terminal, about what is linked into `build/`: by target name, artifacts and the links to them."""
+    shipped = [(name, artifacts[name], links[name]) for name in links if artifacts[name].kind in SHIPPED]
+    if not shipped:
+        return
+    yield ""
+    yield "Files"
+    for _, artifact, link in shipped:
+        path = main_file(artifact, link)
+        yield f"  {path!s:<64} {human_size(artifact.size()):>10}"
+    report = next((links[name] for name in links if artifacts[name].kind == "report"), None)
+    if report is not None:
+        yield f"  {report / 'report.html'}"
+    by_kind: dict[str, tuple[Artifact, Path]] = {}
+    for _, artifact, link in shipped:  # the last of a kind is the smallest: recipes list exports from large to small
+        by_kind[artifact.kind] = (artifact, link)
+    if "gguf" in by_kind:
+        yield from gguf_commands(main_file(*by_kind["gguf"]), recipe)
+    if "onnx" in by_kind:
+        yield from onnx_commands(by_kind["onnx"][1])
+    if "model" in by_kind:
+        yield from model_commands(by_kind["model"][1])
+    yield ""
+    yield "Talk to any of them"
+    yield f"  edgeft chat {shlex.quote(str(shipped[-1][2]))}"
+
+
+def main_file(artifact: Artifact, link: Path) -> Path:
+    """The file that a person hands around: the .gguf itself, else the folder."""
+    if artifact.kind == "gguf":
+        names = [name for name in artifact.files if name.endswith(".gguf")]
+        if len(names) == 1:
+            return link / names[0]
+    return link
+
+
+def gguf_commands(path: Path, recipe: str) -> Iterator[str]:
+    quoted = shlex.quote(str(path))
+    yield ""
+    yield "llama.cpp"
+    yield f"  llama-cli -m {quoted}"
+    yield f"  llama-server -m {quoted} --port 8080"
+    yield "Ollama"
+    yield f'  echo "FROM $PWD/{path}" > Modelfile'
+    yield f"  ollama create {recipe.lower()} -f Modelfile && ollama run {recipe.lower()}"
+    yield "Python (pip install llama-cpp-python)"
+    yield "  from llama_cpp import Llama"
+    yield f'  model = Llama("{path}", n_ctx=0, verbose=False)'
+    yield '  messages = [{"role": "user", "content": "Hello"}]'
+    yield '  print(model.create_chat_completion(messages)["choices"][0]["message"])'
+
+
+def onnx_commands(folder: Path) -> Iterator[str]:
+    yield ""
+    yield "ONNX Runtime (pip install onnxruntime-genai)"
+    yield "  import json, onnxruntime_genai as og"
+    yield f'  model = og.Model("{folder}")'
+    yield "  tokenizer = og.Tokenizer(model)"
+    yield '  messages = json.dumps([{"role": "user", "content": "Hello"}])'
+    yield "  prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True)"
+    yield "  parameters = og.GeneratorParams(model)"
+    yield "  parameters.set_search_options(max_length=256)"
+    yield "  generator = og.Generator(model, parameters)"
+    yield "  generator.append_tokens(tokenizer.encode(prompt))"
+    yield "  while not generator.is_done():"
+    yield "      generator.generate_next_token()"
+    yield "  print(tokenizer.decode(generator.get_sequence(0)))"
+
+
+def model_commands(folder: Path) -> Iterator[str]:
+    yield ""
+    yield "Transformers (pip install transformers torch)"
+    yield "  from transformers import pipeline"
+    yield f'  model = pipeline("text-generation", "{folder}")'
+    yield '  print(model([{"role": "user", "content": "Hello"}], max_new_tokens=64))'

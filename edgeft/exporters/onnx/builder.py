@@ -1,0 +1,96 @@
+"""onnxruntime-genai's model builder, called as a library: quietly, offline, and with the same bytes for the same weights.
+
+One function, used by `decoder`. The builder prints, draws bars, changes the root logger and `sys.path`, and stamps the git
+commit of whatever repository it happens to be installed under into the graph; all of that is held back here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgeft.errors import EdgeftError, ModelError, storage_errors
+
+
+def build(checkpoint: Path, folder: Path, *, precision: str, options: Sequence[str], cache: Path) -> None:
+    """Write `model.onnx`, its data file, `genai_config.json` and tokenizer files into `folder`.
+
+    checkpoint  a transformers checkpoint (safetensors); precision: "fp32", "int8", "int4"; options: KEY=VALUE
+    cache       an empty folder for the builder's temporary files
+    Raises `ModelError` for an architecture the builder does not know, `EdgeftError` with its last words otherwise.
+    """
+    said = io.StringIO()
+    with _held_back(said) as builder, storage_errors(folder):
+        try:
+            parsed = builder.parse_extra_options(
+                str(checkpoint), str(checkpoint), str(folder), precision, "cpu", str(cache), list(options)
+            )
+            builder.create_model(
+                str(checkpoint), str(checkpoint), str(folder), precision, "cpu", str(cache), **parsed
+            )
+        except NotImplementedError as error:
+            raise ModelError(
+                f"onnxruntime-genai's builder does not know this architecture ({_first_line(error)})",
+                where=checkpoint / "config.json",
+                do="export GGUF instead",
+            ) from None
+        except (ValueError, KeyError, AttributeError, TypeError, RuntimeError) as error:
+            raise EdgeftError(f"onnxruntime-genai's builder failed: {_first_line(error)}") from error
+
+
+@contextlib.contextmanager
+def _held_back(said: io.StringIO) -> Iterator[Any]:
+    """The builder's module, with its output in `said` and its changes to the process undone afterwards."""
+    root = logging.getLogger()
+    before = (list(root.handlers), root.level, list(sys.path), logging.root.manager.disable)
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            logging.disable(logging.ERROR)  # "Gather only supports 4 bits quantization" is logged as an error
+            from onnxruntime_genai.models import builder
+            from onnxruntime_genai.models.builders.base import Model  # (also reachable as `builders.base`)
+
+            with _without_commit([Model, builder.Model]), _plain_transformers():
+                yield builder
+        finally:
+            root.handlers[:], level, sys.path[:], disabled = before
+            root.setLevel(level)
+            logging.disable(disabled)
+
+
+@contextlib.contextmanager
+def _without_commit(classes: Sequence[Any]) -> Iterator[None]:
+    """Keep the commit of the surrounding git repository out of the graph's `producer_version`."""
+    before = [(kind, kind.__dict__["get_genai_commit"]) for kind in dict.fromkeys(classes)]
+    for kind, _ in before:
+        kind.get_genai_commit = classmethod(lambda _: None)
+    try:
+        yield
+    finally:
+        for kind, method in before:
+            kind.get_genai_commit = method
+
+
+@contextlib.contextmanager
+def _plain_transformers() -> Iterator[None]:
+    """No progress bars of transformers while the builder loads the checkpoint."""
+    from transformers.utils import logging as transformers_logging
+
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,132 @@
+"""What stands beside the graph: genai_config.json, tokenizer files, chat template and README, as training had them.
+
+Called by `decoder` after the builder has written its own. The builder guesses (a BOS id of 1 where there is no BOS), reads
+stop tokens from configs only, and saves the tokenizer in a form that older transformers cannot load; all three are put right.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeft.exporters import ExportSource
+from edgeft.exporters.onnx.options import TYPES
+from edgeft.files import read_json, write_json, write_text
+
+CONFIG = "genai_config.json"
+# The tokenizer as it was trained with, byte for byte; onnxruntime-genai reads tokenizer.json and tokenizer_config.json.
+_TOKENIZER_FILES = ("tokenizer.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt")
+_TEMPLATE = "chat_template.jinja"
+_TOKENIZER_CONFIG = "tokenizer_config.json"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a device must know: `context_length` tokens at most, `max_length` unless it says otherwise."""
+
+    vocab_size: int
+    context_length: int
+    max_length: int
+    stop_ids: tuple[int, ...]
+    bos_id: int | None
+    pad_id: int
+    template: str | None
+
+
+def settings_of(checkpoint: Path, adapter: Path | None, config: Mapping[str, Any], max_length: int | None) -> Settings:
+    """Read from the tokenizer and configs of `checkpoint`; the template is the one the adapter was trained with."""
+    from edgeft.models.stops import stop_ids
+    from edgeft.models.tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer(checkpoint, adapter=adapter)
+    stops = stop_ids(checkpoint, tokenizer)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (stops[0] if stops else 0)
+    template = tokenizer.chat_template
+    length = int(config["max_position_embeddings"])
+    return Settings(
+        vocab_size=int(config["vocab_size"]),
+        context_length=length,
+        max_length=min(max_length or length, length),
+        stop_ids=stops,
+        bos_id=tokenizer.bos_token_id,
+        pad_id=int(pad),
+        template=template if isinstance(template, str) else None,
+    )
+
+
+def write_settings(folder: Path, checkpoint: Path, settings: Settings, source: ExportSource, type_name: str) -> None:
+    """Replace the builder's settings and tokenizer files in `folder`, and write its README."""
+    _write_genai_config(folder / CONFIG, settings)
+    _write_tokenizer(folder, checkpoint, settings)
+    write_text(folder / "README.md", _readme(source, settings, type_name))
+
+
+def _write_genai_config(path: Path, settings: Settings) -> None:
+    config = read_json(path)
+    model = config["model"]
+    model["eos_token_id"] = list(settings.stop_ids)
+    model["pad_token_id"] = settings.pad_id
+    model["bos_token_id"] = settings.bos_id if settings.bos_id is not None else settings.pad_id  # the key is required
+    model["context_length"] = settings.context_length
+    config["search"]["max_length"] = settings.max_length
+    write_json(path, config)
+
+
+def _write_tokenizer(folder: Path, checkpoint: Path, settings: Settings) -> None:
+    for name in _TOKENIZER_FILES:
+        if (checkpoint / name).is_file():
+            (folder / name).write_bytes((checkpoint / name).read_bytes())
+    origin = checkpoint / _TOKENIZER_CONFIG
+    config = read_json(origin if origin.is_file() else folder / _TOKENIZER_CONFIG)
+    config.pop("chat_template", None)
+    limit = config.get("model_max_length")
+    if not isinstance(limit, int) or limit > settings.context_length:
+        config["model_max_length"] = settings.context_length  # "no limit" is a number of 31 digits, which readers choke on
+    write_json(folder / _TOKENIZER_CONFIG, config)
+    if settings.template is None:
+        (folder / _TEMPLATE).unlink(missing_ok=True)
+    else:
+        write_text(folder / _TEMPLATE, settings.template)
+
+
+def _readme(source: ExportSource, settings: Settings, type_name: str) -> str:
+    made = f"tuned from `{source.base_ref}`" if source.adapter and source.base_ref else f"`{source.base_ref}`"
+    stops = json.dumps(list(settings.stop_ids))
+    return f"""# {source.name}, ONNX {type_name}
+
+{made[:1].upper()}{made[1:]}, for ONNX Runtime's generate() on CPUs: {TYPES[type_name]}.
+Context {settings.context_length} tokens; generation ends at the token ids {stops}.
+
+With edgeft, from this folder:
+
+    edgeft chat .
+
+Python (`pip install onnxruntime-genai`), from this folder:
+
+```python
+{_PYTHON.replace("MAX_LENGTH", str(settings.max_length))}```
+"""
+
+
+_PYTHON = """import json
+
+import onnxruntime_genai as og
+
+model = og.Model(".")
+tokenizer = og.Tokenizer(model)
+messages = [{"role": "user", "content": "Hello"}]
+prompt = tokenizer.apply_chat_template(json.dumps(messages), add_generation_prompt=True)
+ids = tokenizer.encode(prompt)
+
+parameters = og.GeneratorParams(model)
+parameters.set_search_options(max_length=min(len(ids) + 256, MAX_LENGTH), do_sample=False)
+generator = og.Generator(model, parameters)
+generator.append_tokens(ids)
+stream = tokenizer.create_stream()
+while not generator.is_done():
+    generator.generate_next_token()
+    print(stream.decode(generator.get_next_tokens()[0]), end="", flush=True)
+"""

@@ -1,0 +1,100 @@
+"""What a recipe names outside itself: are its files and its base model there? Called by `edgeft check`, before rows.
+
+Opens nothing but folders and the base model's JSON; no network, no heavy import.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from edgeft.errors import EdgeftError, Location, RecipeError
+from edgeft.files import is_lfs_pointer
+from edgeft.recipe.names import BUILTIN_ROWS, SPLITS
+from edgeft.recipe.schema import Recipe
+from edgeft.registry import suggestion
+
+
+class Found(Protocol):
+    """A base model reference taken apart; `edgeft.models.base.Base` is one."""
+
+    @property
+    def folder(self) -> Path | None: ...
+
+
+class Models(Protocol):
+    """How a base model is found and looked at without the network; the module `edgeft.models.base` is one."""
+
+    def find(self, ref: str, *, relative_to: Path | None = None) -> Found: ...
+
+    def check(self, base: Found) -> None: ...
+
+
+def check(recipe: Recipe, models: Models) -> list[EdgeftError]:
+    """Every file of the recipe that is not there or unreadable, and what is wrong with its base model."""
+    faults: list[EdgeftError] = [*_files(recipe)]
+    base = _base_model(recipe, models)
+    return sorted([*faults, *base], key=lambda fault: (fault.where.line, fault.where.column) if fault.where else (0, 0))
+
+
+def files_of(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """(key in the recipe, path as written) of every file that the recipe names."""
+    data = recipe.data
+    for split, entries in (("datasets", data.datasets), ("validation", data.validation), ("test", data.test)):
+        for index, entry in enumerate(entries):
+            yield f"data.{split}.{index}.path", entry.path
+    if data.chat_template is not None:
+        yield "data.chat_template", data.chat_template
+    if recipe.eval is not None:
+        for name, suite in recipe.eval.suites.items():
+            if suite.rows not in SPLITS and suite.rows not in BUILTIN_ROWS:
+                yield f"eval.suites.{name}.rows", suite.rows
+
+
+def _files(recipe: Recipe) -> Iterator[RecipeError]:
+    for key, written in files_of(recipe):
+        where = recipe.location_of(key)
+        path = recipe.resolve(written)
+        try:
+            with path.open("rb"):
+                pass
+            if is_lfs_pointer(path):
+                yield RecipeError(f"{written} is a Git LFS pointer, not the data", where=where, do="run: git lfs pull")
+        except FileNotFoundError:
+            yield _absent(path, written, where, is_rows=key.endswith(".rows"))
+        except IsADirectoryError:
+            yield RecipeError(f"{written} is a folder, not a file", where=where, do="name the file in it")
+        except OSError as error:
+            yield RecipeError(f"{written} cannot be read: {error.strerror}", where=where)
+
+
+def _absent(path: Path, written: str, where: Location, *, is_rows: bool) -> RecipeError:
+    near = _near(path)
+    if near:
+        do = f"did you mean {Path(written).with_name(near).as_posix()!r}?"
+    elif is_rows and "/" not in written:
+        do = f"rows are a file, or one of these; {suggestion(written, (*SPLITS, *BUILTIN_ROWS))}"
+    else:
+        do = "paths are relative to the recipe's folder"
+    return RecipeError(f"there is no file {written}", where=where, do=do)
+
+
+def _near(path: Path) -> str | None:
+    """The name in the same folder that is most like the missing one."""
+    try:
+        names = sorted(entry.name for entry in path.parent.iterdir() if entry.is_file())
+    except OSError:
+        return None
+    return next(iter(difflib.get_close_matches(path.name, names, n=1, cutoff=0.6)), None)
+
+
+def _base_model(recipe: Recipe, models: Models) -> Iterator[RecipeError]:
+    """The base model's fault, at its place in the recipe. A hub id that is not cached is no fault: it is downloaded."""
+    where = recipe.location_of("base_model")
+    try:
+        models.check(models.find(recipe.base_model, relative_to=recipe.folder))
+    except EdgeftError as error:
+        what = f"{error.what}: {recipe.base_model}" if error.where else error.what
+        yield RecipeError(what, where=where, do=error.do)

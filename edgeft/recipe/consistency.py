@@ -1,0 +1,103 @@
+"""What must hold between the keys of a recipe, beyond what each may be. Called by `edgeft.recipe.load`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgeft.errors import Location, RecipeError
+from edgeft.recipe import gates
+from edgeft.recipe.names import BUILTIN_ROWS, SPLITS
+from edgeft.recipe.schema import Recipe, suite_metrics
+from edgeft.registry import suggestion
+
+
+def inconsistencies(recipe: Recipe) -> list[RecipeError]:
+    """Every contradiction in a recipe, each with its place."""
+    return [*_data(recipe), *_train(recipe), *_eval(recipe), *_gates(recipe), *_export(recipe), *_verify(recipe)]
+
+
+def _data(recipe: Recipe) -> Iterator[RecipeError]:
+    data = recipe.data
+    for split, size in (("validation", "val_set_size"), ("test", "test_set_size")):
+        value: float | None = getattr(data, size)
+        where = recipe.location_of(f"data.{size}")
+        if value is None:
+            continue
+        if getattr(data, split):
+            yield RecipeError(f"data.{size} and data.{split} contradict each other", where=where, do="keep one of them")
+        if value >= 1 and value != int(value):
+            do = "a fraction is below 1; from 1 on it is a number of rows"
+            yield RecipeError(f"data.{size} must be a whole number of rows, got {value:g}", where=where, do=do)
+    trained = {recipe.resolve(entry.path) for entry in data.datasets}
+    for split in SPLITS:
+        for index, entry in enumerate(getattr(data, split)):
+            if recipe.resolve(entry.path) in trained:
+                where = recipe.location_of(f"data.{split}.{index}.path")
+                do = f"use {'val' if split == 'validation' else 'test'}_set_size to split it"
+                yield RecipeError(f"the {split} file {entry.path} is a training file too", where=where, do=do)
+
+
+def _train(recipe: Recipe) -> Iterator[RecipeError]:
+    train = recipe.train
+    watched = recipe.has_split("validation")
+    for key in ("early_stopping_patience", "eval_steps"):
+        if getattr(train, key) is not None and not watched:
+            where = recipe.location_of(f"train.{key}")
+            do = "give data.validation or data.val_set_size"
+            yield RecipeError(f"train.{key} needs validation rows", where=where, do=do)
+    if train.adapter == "lora" and recipe.merge.merge_base == "dequantized":
+        where = recipe.location_of("merge.merge_base")
+        do = "a lora adapter is trained on the pristine base: leave merge_base out"
+        yield RecipeError("there is no dequantized base: the adapter is not qlora", where=where, do=do)
+
+
+def _eval(recipe: Recipe) -> Iterator[RecipeError]:
+    if recipe.eval is None:
+        return
+    for name, suite in recipe.eval.suites.items():
+        where = recipe.location_of(f"eval.suites.{name}.rows")
+        if suite.rows in SPLITS and not recipe.has_split(suite.rows):
+            do = f"give data.{suite.rows}, or data.{'val' if suite.rows == 'validation' else 'test'}_set_size"
+            yield RecipeError(f"suite {name!r} asks the {suite.rows} rows, and there are none", where=where, do=do)
+        if suite.rows.startswith("builtin:") and suite.rows not in BUILTIN_ROWS:
+            do = suggestion(suite.rows, BUILTIN_ROWS)
+            yield RecipeError(f"there are no built-in rows {suite.rows!r}", where=where, do=do)
+
+
+def _gates(recipe: Recipe) -> Iterator[RecipeError]:
+    metrics = suite_metrics(recipe.suites)
+    seen: dict[str, str] = {}
+    for index, line in enumerate(recipe.gate.checks):
+        where = recipe.location_of(f"gate.checks.{index}")
+        try:
+            gate = gates.parse(line, metrics, list(recipe.export))
+        except gates.GateError as error:
+            yield RecipeError(f"gate {line!r}: {error}", where=_shifted(where, error.offset), do=error.do)
+            continue
+        words = " ".join(gate.text.split())
+        if words in seen:
+            yield RecipeError(f"the gate {line!r} stands here twice", where=where)
+        seen[words] = line
+
+
+def _shifted(where: Location, offset: int) -> Location:
+    return Location(where.file, where.line, where.column + offset) if where.column else where
+
+
+def _export(recipe: Recipe) -> Iterator[RecipeError]:
+    for name, options in recipe.export.items():
+        for key in options.model_dump(exclude_none=True) if name.startswith("gguf-") else ():
+            where = recipe.location_of(f"export.{name}.{key}")
+            yield RecipeError(f"{name} has no option {key!r}: it is one of ONNX", where=where, do="leave it out")
+
+
+def _verify(recipe: Recipe) -> Iterator[RecipeError]:
+    rows = recipe.verify.rows
+    if rows in SPLITS and not recipe.has_split(rows):
+        where = recipe.location_of("verify.rows")
+        yield RecipeError(f"verify asks the {rows} rows, and there are none", where=where, do="give them in data:")
+    for index, name in enumerate(recipe.verify.suites or ()):
+        if name not in recipe.suites:
+            where = recipe.location_of(f"verify.suites.{index}")
+            do = suggestion(name, recipe.suites) if recipe.suites else "the recipe has no eval suites"
+            yield RecipeError(f"unknown suite {name!r}", where=where, do=do)

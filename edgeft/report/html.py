@@ -1,0 +1,117 @@
+"""The HTML page: one file, no network, everything escaped. Called by the report's stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgeft import files
+from edgeft.artifact import MANIFEST
+from edgeft.report import charts, words
+from edgeft.report.facts import VERIFY, Artifacts
+
+_HERE = Path(__file__).parent
+_HIDDEN = ("builtin",)  # digests that only fingerprints need
+
+
+def page(found: Mapping[str, Any], speed: Mapping[str, Mapping[str, Any]], environment: Mapping[str, Any]) -> str:
+    """The page about `facts.gather`'s findings (with "title", "changes", "samples" and "regressions"), the measurements
+    of each target, and the machine they were taken on."""
+    import jinja2
+
+    loader = jinja2.FileSystemLoader(_HERE)
+    jinja = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    jinja.filters |= {
+        "visible": words.visible,
+        "percent": words.percent,
+        "small": words.small,
+        "size": words.size,
+        "rate": words.rate,
+    }
+    jinja.globals |= {"figure": words.figure, "change": words.change, "interval": words.interval, "count": words.count}
+    text: str = jinja.get_template("page.html").render(
+        css=(_HERE / "page.css").read_text(encoding="utf-8"),
+        found=found,
+        tables=tables(found["suites"], found["changes"]),
+        curve=charts.loss_curve(found["curve"]),
+        trade_off=charts.trade_off(found["files"]),
+        rates={name.removeprefix(VERIFY): _latency(entry) for name, entry in speed.items() if name.startswith(VERIFY)},
+        model_rates={name: _latency(entry) for name, entry in speed.items() if name.startswith("eval.")},
+        seconds={name: entry["seconds"] for name, entry in speed.items() if "seconds" in entry},
+        memory={name: entry["peak_rss_bytes"] for name, entry in speed.items() if "peak_rss_bytes" in entry},
+        settings=settings(found["settings"]),
+        data=dict(_flat(found["data"] or {})),
+        environment=environment,
+    )
+    return text
+
+
+def _latency(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = entry.get("latency")
+    return found if isinstance(found, Mapping) else {}
+
+
+def tables(
+    entries: Sequence[Mapping[str, Any]], changes: Sequence[Mapping[str, Any]]
+) -> dict[str, list[dict[str, Any]]]:
+    """Rows of the two before/after tables: {"suites": …, "families": …}, with their bars and paired changes."""
+    known = {(entry["suite"], entry["metric"]): entry for entry in changes}
+    found: dict[str, list[dict[str, Any]]] = {"suites": [], "families": []}
+    for entry in entries:
+        sides = [side for side in (entry["base"], entry["tuned"]) if side]
+        metric = entry["metric"]
+        highest = 1.0 if metric != words.LOSS else max(side["high"] or side["value"] for side in sides)
+        name = f"{entry['suite']}/{entry['group']}" if entry["group"] else entry["suite"]
+        row = {
+            **entry,
+            "n": sides[0]["n"],
+            "base_bar": charts.bar(entry["base"], highest),
+            "tuned_bar": charts.bar(entry["tuned"], highest),
+            "change": known.get((name, metric)),
+        }
+        row["direction"] = _direction(row["change"], metric)
+        found["families" if entry["group"] else "suites"].append(row)
+    return found
+
+
+def _direction(change: Mapping[str, Any] | None, metric: str) -> str:
+    """ "better" or "worse" when the interval of the change leaves no doubt, else ""."""
+    if change is None or change["low"] is None or change["low"] <= 0 <= change["high"]:
+        return ""
+    rose = change["low"] > 0
+    return "better" if rose != (metric == words.LOSS) else "worse"
+
+
+def settings(params: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Parameters per target, nested ones flattened to dotted names, as text."""
+    return {target: dict(_flat(values)) for target, values in params.items()}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if key in _HIDDEN or value in (None, [], {}):
+            continue
+        if isinstance(value, Mapping):
+            found += _flat(value, f"{name}.")
+        elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+            for number, item in enumerate(value):
+                found += (
+                    _flat(item, f"{name}.{number}.") if isinstance(item, Mapping) else [(f"{name}.{number}", str(item))]
+                )
+        else:
+            found.append((name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
+    return found
+
+
+def environment(artifacts: Artifacts) -> dict[str, str]:
+    """The machine and the versions that made the last artifact, as its manifest tells them."""
+    found: dict[str, str] = {}
+    for artifact in artifacts.values():
+        manifest = files.read_json(artifact.path / MANIFEST)
+        found = dict(_flat({"edgeft": manifest.get("edgeft", ""), **manifest.get("environment", {})}))
+    return found

@@ -1,0 +1,125 @@
+"""What a reference names: a base model, an adapter, a merged model, a GGUF file or an ONNX folder. Imports nothing heavy.
+
+Used by `edgeft.runtimes.open_runtime`. A folder says what it is by its files; an artifact by its `artifact.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeft import artifact
+from edgeft.errors import ModelError
+from edgeft.files import read_json
+from edgeft.models import base as base_models
+
+WHAT_OPENS = "give a base model, an adapter, a merged model, a .gguf file, an ONNX folder, or a link to one in build/"
+_FILE_SUFFIXES = (".gguf", ".onnx", ".safetensors", ".bin", ".pt", ".data")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A reference taken apart. `path`: a folder ("hf", "adapter", "onnx") or a file ("gguf")."""
+
+    kind: str
+    path: Path
+    facts: dict[str, object] | None = None  # of an artifact
+
+
+def locate(reference: str | Path) -> Found:
+    """What a reference names. Raises `ModelError` that says what was found instead; a hub id may be downloaded."""
+    text = str(reference)
+    path = Path(os.path.expanduser(text))
+    if not text.startswith("builtin:"):
+        if path.is_dir():
+            return _of_folder(path.resolve())
+        if path.is_file():
+            return _of_file(path.resolve())
+        if path.is_symlink():
+            raise ModelError("the link leads nowhere", where=path, do="build its target again: edgeft run RECIPE")
+        if len(path.parts) > 2 or path.is_absolute() or text.startswith((".", "~")) or path.suffix in _FILE_SUFFIXES:
+            raise ModelError("there is no file or folder with this name", where=path, do=WHAT_OPENS)
+    return Found("hf", base_models.resolve(text))
+
+
+def _of_file(path: Path) -> Found:
+    if path.suffix == ".gguf":
+        return Found("gguf", path)
+    with path.open("rb") as stream:
+        magic = stream.read(4)
+    if magic == b"GGUF":
+        return Found("gguf", path)
+    if path.suffix in (".onnx", ".safetensors") or path.name in ("config.json", "genai_config.json", artifact.MANIFEST):
+        raise ModelError("this is one file of a model", where=path, do=f"give its folder: {path.parent}")
+    raise ModelError("this file is not a model", where=path, do=WHAT_OPENS)
+
+
+def _of_folder(folder: Path) -> Found:
+    if artifact.is_artifact(folder):
+        return _of_artifact(folder)
+    if (folder / "adapter_config.json").is_file():
+        return Found("adapter", folder)
+    if (folder / "genai_config.json").is_file():
+        return Found("onnx", folder)
+    if (folder / "config.json").is_file() and not any(folder.glob("*.onnx")):
+        base_models.check(base_models.Base(str(folder), "folder", folder))
+        return Found("hf", folder)
+    files = sorted(folder.glob("*.gguf"))
+    if files:
+        return Found("gguf", _only_gguf(files, folder))
+    if any(folder.glob("*.onnx")):
+        raise ModelError(
+            "the folder has an ONNX graph but no genai_config.json, so it does not say how to run it",
+            where=folder,
+            do="export it with edgeft, or with onnxruntime-genai's model builder",
+        )
+    names = sorted(path.name for path in folder.iterdir())[:4]
+    found = f"it holds {', '.join(names)}" if names else "it is empty"
+    raise ModelError(f"this folder is not a model: {found}", where=folder, do=WHAT_OPENS)
+
+
+def _of_artifact(folder: Path) -> Found:
+    found = artifact.load(folder)
+    facts = dict(found.facts)
+    if found.kind == "gguf":
+        return Found("gguf", _only_gguf(sorted(folder.glob("*.gguf")), folder), facts)
+    if found.kind == "model":
+        base_models.check(base_models.Base(str(folder), "folder", folder))
+    kinds = {"adapter": "adapter", "onnx": "onnx", "model": "hf"}
+    if found.kind not in kinds:
+        raise ModelError(f"this is a {found.kind} artifact, which cannot answer", where=folder, do=WHAT_OPENS)
+    return Found(kinds[found.kind], folder, facts)
+
+
+def _only_gguf(files: list[Path], folder: Path) -> Path:
+    if len(files) != 1:
+        names = ", ".join(path.name for path in files) or "none"
+        raise ModelError(
+            f"one .gguf file is expected, found {len(files)} ({names})", where=folder, do="give the file itself"
+        )
+    return files[0]
+
+
+def base_of_adapter(folder: Path) -> str:
+    """The base model reference that an adapter names: `training.json` first, then `adapter_config.json`."""
+    for name, keys in (
+        ("training.json", ("base", "base_model")),
+        ("adapter_config.json", ("base_model_name_or_path",)),
+    ):
+        file = folder / name
+        if not file.is_file():
+            continue
+        try:
+            content = read_json(file)
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ModelError(f"not valid JSON ({error})", where=file) from None
+        for key in keys:
+            value = content.get(key) if isinstance(content, dict) else None
+            value = value.get("ref", value.get("reference")) if isinstance(value, dict) else value
+            if isinstance(value, str) and value:
+                return value
+    raise ModelError(
+        "the adapter does not say which base model it belongs to", where=folder, do="name it: --base MODEL"
+    )

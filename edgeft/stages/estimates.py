@@ -1,0 +1,162 @@
+"""What each target of a recipe would take: memory, disk, time. Called by `edgeft plan`; offline, no heavy import.
+
+Sizes of merged checkpoints and GGUF files are exact but for headers; memory leans to the high side; times are rough,
+from the speeds in `Machine`, and are there to tell minutes from hours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeft.models import needs
+from edgeft.models.shapes import Shape, adapter_parameters, shape_of
+from edgeft.recipe.names import BUILTIN_ROWS
+from edgeft.recipe.schema import DatasetEntry, Recipe, Suite
+from edgeft.stages.targets import verified_suites
+
+BYTES_PER_TOKEN = 4.0  # of a JSONL row, quotes and keys included
+BUILTIN_ROW_COUNT = 500
+ANSWER_TOKENS = 40
+# Weights that quantizers write per second and core (see tools/bench); other files are as fast as the disk.
+QUANTIZED_PER_SECOND = {"gguf-q4_k_m": 8e6, "gguf-q8_0": 1.3e8, "onnx-int4": 1.5e7}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What trains: `device` "cpu" or "cuda", CPU `cores`, and useful floating-point operations per second."""
+
+    device: str = "cpu"
+    cores: int = 2
+    operations: float = 0.0
+
+    @property
+    def speed(self) -> float:
+        return self.operations or (2e13 if self.device == "cuda" else 1.5e10 * self.cores)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes and seconds of one target; None where not known or not applicable. `exact`: `disk` is, but for headers."""
+
+    ram: int | None = None
+    vram: int | None = None
+    disk: int | None = None
+    seconds: float | None = None
+    exact: bool = False
+
+
+def estimates_of(recipe: Recipe, machine: Machine) -> dict[str, Estimate]:
+    """Target name -> what it takes. Empty when the base model's sizes are unknown (a hub id that is neither cached nor
+    in the table). A `ModelError` for another architecture."""
+    shape = shape_of(recipe.base_model, relative_to=recipe.folder)
+    if shape is None:
+        return {}
+    found = {"data": Estimate(ram=needs.OVERHEAD_BYTES["cpu"], disk=2 * _bytes(recipe, recipe.data.datasets))}
+    found["train"] = _training(recipe, shape, machine)
+    if recipe.suites:
+        found["eval.base"] = found["eval.tuned"] = _asking(recipe, shape, machine, recipe.suites)
+    if recipe.merge.write:
+        merged = needs.merged_size(shape)
+        found["merge"] = Estimate(ram=needs.export_memory(shape, "merge"), disk=merged.bytes, exact=merged.exact)
+    for name in recipe.export:
+        found[f"export.{name}"] = _export(shape, machine, name)
+        suites = verified_suites(recipe, [gate for gate in recipe.gates if gate.scope == name])
+        found[f"verify.{name}"] = _asking(recipe, shape, machine, suites)
+    return found
+
+
+def _training(recipe: Recipe, shape: Shape, machine: Machine) -> Estimate:
+    train = recipe.train
+    wanted = needs.training(
+        shape,
+        adapter=train.adapter,
+        rank=train.lora_r,
+        targets=train.lora_target_modules,
+        batch=train.micro_batch_size,
+        length=recipe.data.sequence_len,
+        checkpointing=train.gradient_checkpointing,
+        optimizer=train.optimizer,
+        device=machine.device,
+    )
+    operations = needs.training_operations(shape, _trained_tokens(recipe), checkpointing=train.gradient_checkpointing)
+    on_gpu = machine.device == "cuda"
+    adapter = 4 * adapter_parameters(shape, train.lora_r, train.lora_target_modules)
+    return Estimate(
+        ram=needs.OVERHEAD_BYTES["cpu"] + needs.merged_size(shape).bytes if on_gpu else wanted.total,
+        vram=wanted.total if on_gpu else None,
+        disk=adapter,
+        seconds=operations / machine.speed,
+        exact=True,
+    )
+
+
+def _asking(recipe: Recipe, shape: Shape, machine: Machine, suites: dict[str, Suite]) -> Estimate:
+    """Answering every question once, and the loss of every expected answer."""
+    rows = sum(_rows(recipe, suite) for suite in suites.values())
+    tokens = rows * (2 * _row_tokens(recipe) + ANSWER_TOKENS)
+    weights = shape.parameters * (2 if machine.device == "cuda" else 4)
+    return Estimate(
+        ram=needs.OVERHEAD_BYTES["cpu"] + (0 if machine.device == "cuda" else weights),
+        vram=needs.OVERHEAD_BYTES["cuda"] + weights if machine.device == "cuda" else None,
+        seconds=2.0 * shape.parameters * tokens / machine.speed,
+    )
+
+
+def _export(shape: Shape, machine: Machine, name: str) -> Estimate:
+    size = needs.export_size(shape, name)
+    speed = QUANTIZED_PER_SECOND.get(name, 2e8 / machine.cores) * machine.cores
+    return Estimate(
+        ram=needs.export_memory(shape, name),
+        disk=size.bytes if size else None,
+        seconds=shape.parameters / speed,
+        exact=bool(size and size.exact),
+    )
+
+
+def _bytes(recipe: Recipe, entries: list[DatasetEntry]) -> int:
+    paths = (recipe.resolve(entry.path) for entry in entries)
+    return sum(path.stat().st_size for path in paths if path.is_file())
+
+
+def _count(recipe: Recipe, entries: list[DatasetEntry]) -> int:
+    paths = (recipe.resolve(entry.path) for entry in entries)
+    return sum(_lines(path) for path in paths if path.is_file())
+
+
+def _lines(path: Path) -> int:
+    with path.open("rb") as stream:
+        return sum(chunk.count(b"\n") for chunk in iter(lambda: stream.read(1 << 20), b""))
+
+
+def _row_tokens(recipe: Recipe) -> float:
+    """Tokens of an average training row, cut at the longest that is allowed."""
+    rows = _count(recipe, recipe.data.datasets)
+    if not rows:
+        return 0.0
+    return min(_bytes(recipe, recipe.data.datasets) / rows / BYTES_PER_TOKEN, recipe.data.sequence_len)
+
+
+def _trained_tokens(recipe: Recipe) -> int:
+    train = recipe.train
+    rows = _count(recipe, recipe.data.datasets) * train.num_epochs
+    if train.max_steps is not None:
+        rows = train.max_steps * train.micro_batch_size * train.gradient_accumulation_steps
+    return int(rows * _row_tokens(recipe))
+
+
+def _rows(recipe: Recipe, suite: Suite) -> int:
+    data = recipe.data
+    if suite.rows in BUILTIN_ROWS:
+        count = BUILTIN_ROW_COUNT
+    elif suite.rows in ("validation", "test"):
+        entries, size = (
+            (data.validation, data.val_set_size) if suite.rows == "validation" else (data.test, data.test_set_size)
+        )
+        count = _count(recipe, entries)
+        if size is not None:
+            count = int(size if size >= 1 else size * _count(recipe, data.datasets))
+    else:
+        path = recipe.resolve(suite.rows)
+        count = _lines(path) if path.is_file() else 0
+    return count if suite.limit is None else min(count, suite.limit)

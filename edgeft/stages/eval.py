@@ -1,0 +1,101 @@
+"""The `eval` stage: ask a model the suites.
+
+With an `adapter` input it is the model as trained (the adapter on the base in the precision it was trained on), without
+one the pristine base: forgetting is measured against what the user had before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from edgeft import extras, files
+from edgeft.artifact import Outcome
+from edgeft.pipeline.stage import Inputs, Work
+from edgeft.recipe.schema import Suite
+
+if TYPE_CHECKING:
+    from edgeft.evals.evaluate import Evaluation
+    from edgeft.evals.suites import Suite as Questions
+    from edgeft.runtimes.protocol import Runtime
+
+VERSION = 1
+ROWS, SUMMARY, SPEED = "rows.jsonl", "summary.json", "speed.json"
+
+
+class Params(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    suites: dict[str, Suite] = Field(description="what is asked, by name")
+    latency_rows: int = Field(16, ge=0, description="questions asked again one at a time, to see what one user waits")
+    batch_size: int = Field(64, ge=1, description="questions answered together")
+    builtin: dict[str, str] = Field({}, description="digests of the packaged rows that the suites use; filled in")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_builtin(cls, values: Any) -> Any:
+        return {**values, "builtin": builtin_digests(values["suites"])} if "suites" in values else values
+
+
+def builtin_digests(suites: Mapping[str, Any]) -> dict[str, str]:
+    """Digests of the packaged rows, so that other rows in a later edgeft give another fingerprint."""
+    from edgeft.evals.suites import BUILTIN_PREFIX, builtin_files
+
+    found: dict[str, str] = {}
+    for suite in suites.values():
+        ref = suite["rows"] if isinstance(suite, dict) else suite.rows
+        if ref.startswith(BUILTIN_PREFIX):
+            digests = {path.name: files.digest_file(path) for path in builtin_files(ref)}
+            found[ref] = files.digest_text(files.canonical_json(digests))
+    return found
+
+
+def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
+    extras.require("eval")
+    from edgeft.evals.evaluate import evaluate, latency
+
+    questions = questions_of(params.suites, inputs)
+    with open_model(inputs) as runtime:
+        evaluation = evaluate(runtime, questions, work.listen, batch_size=params.batch_size)
+        waited = latency(runtime, questions, params.latency_rows)
+        facts = {"runtime": runtime.name, "rows": len(evaluation.rows)}
+    measurements = write(work.folder, evaluation, waited)
+    return Outcome("evaluation", facts=facts, measurements=measurements, volatile=(SPEED,))
+
+
+def write(folder: Path, evaluation: Evaluation, waited: Mapping[str, float]) -> dict[str, Any]:
+    """Write an evaluation's files; returns what was measured."""
+    files.write_jsonl(folder / ROWS, evaluation.rows)
+    files.write_json(folder / SUMMARY, evaluation.summary)
+    speed = {**evaluation.timing, "latency": dict(waited)}
+    files.write_json(folder / SPEED, speed)
+    return speed
+
+
+def questions_of(suites: Mapping[str, Suite], inputs: Inputs) -> list[Questions]:
+    """The suites with their rows: of the dataset artifact, packaged, or of the user's file (source `suites.NAME`)."""
+    from edgeft.evals import suites as sources
+
+    found = []
+    for name, suite in suites.items():
+        wanted = {"metrics": list(suite.metrics), "max_tokens": suite.max_tokens, "limit": suite.limit}
+        source = inputs.sources.get(f"suites.{name}")
+        if source is not None:
+            found.append(sources.from_jsonl(name, source, **wanted))  # type: ignore[arg-type]
+        elif suite.rows.startswith(sources.BUILTIN_PREFIX):
+            found.append(sources.builtin(name, suite.rows, **wanted))  # type: ignore[arg-type]
+        else:
+            rows = files.read_jsonl(inputs["data"].file(f"{suite.rows}.jsonl"))
+            found.append(sources.from_rows(name, rows, **wanted))  # type: ignore[arg-type]
+    return found
+
+
+def open_model(inputs: Inputs) -> Runtime:
+    """The trained model when there is an adapter, else the base as it is."""
+    from edgeft.runtimes import open_hf
+
+    adapter = inputs.get("adapter")
+    return open_hf(inputs.sources["base"], adapter=adapter.path if adapter else None)

@@ -1,0 +1,67 @@
+"""The `export` stage: base and adapter to one file or folder that a device runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from edgeft.artifact import Artifact, Outcome
+from edgeft.exporters import EXPORTS, ExportSource
+from edgeft.files import read_json
+from edgeft.pipeline.stage import Inputs, Work
+from edgeft.recipe.names import MergeBase
+from edgeft.registry import lookup
+
+VERSION = 1
+TRAINING = "training.json"
+
+
+class Params(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    format: str = Field(description="gguf or onnx")
+    type: str = Field(description="the format's own name of a precision: f16, q8_0, q4_k_m; fp32, int4")
+    merge_base: MergeBase = Field("dequantized", description="what the adapter is folded into")
+    options: dict[str, str | int] = Field({}, description="the format's own options, as its exporter names them")
+    threads: int | None = Field(
+        None,
+        ge=1,
+        description="how many compute; default: all cores",
+        json_schema_extra={"fingerprint": False},
+    )
+
+
+def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
+    export = lookup(EXPORTS, params.format, "export format").load()
+    options = {**params.options, **options_of(params.threads)}
+    done = export(source_of(inputs, params.merge_base), params.type, work.folder, options, work.listen)
+    return Outcome(params.format, facts=done.facts, measurements=done.measurements, volatile=tuple(done.volatile))
+
+
+def options_of(threads: int | None) -> dict[str, Any]:
+    return {} if threads is None else {"threads": threads}
+
+
+def source_of(inputs: Inputs, merge_base: str) -> ExportSource:
+    """The base with the adapter artifact (when there is one), and what they are called."""
+    adapter = inputs.get("adapter")
+    base = inputs.sources["base"]
+    ref = _base_ref(adapter) or base.name
+    name = ref.removeprefix("builtin:").rstrip("/").rpartition("/")[2].partition("@")[0] or "model"
+    return ExportSource(
+        base=base,
+        adapter=adapter.path if adapter else None,
+        merge_base=merge_base,
+        name=f"{name}-tuned" if adapter else name,
+        base_ref=ref,
+    )
+
+
+def _base_ref(adapter: Artifact | None) -> str | None:
+    """The base as the recipe named it when the adapter was trained."""
+    if adapter is None or not (adapter.path / TRAINING).is_file():
+        return None
+    base = read_json(adapter.path / TRAINING).get("base")
+    ref = base.get("ref") if isinstance(base, dict) else base
+    return ref if isinstance(ref, str) else None

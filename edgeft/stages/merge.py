@@ -1,0 +1,33 @@
+"""The `merge` stage: base and adapter to one checkpoint, tensor by tensor."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from edgeft import extras
+from edgeft.artifact import Outcome
+from edgeft.pipeline.stage import Inputs, Work
+from edgeft.recipe.names import MergeBase
+from edgeft.stages.export import options_of, source_of
+
+VERSION = 1
+
+
+class Params(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    merge_base: MergeBase = Field("dequantized", description="what the adapter is folded into")
+    threads: int | None = Field(
+        None,
+        ge=1,
+        description="how many compute; default: all cores",
+        json_schema_extra={"fingerprint": False},
+    )
+
+
+def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
+    extras.require("train")
+    from edgeft.exporters import hf
+
+    done = hf.export(source_of(inputs, params.merge_base), work.folder, options_of(params.threads), work.listen)
+    return Outcome("model", facts=done.facts, measurements=done.measurements)

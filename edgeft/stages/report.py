@@ -1,0 +1,64 @@
+"""The `report` stage: one HTML page about a run, from whatever artifacts there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from edgeft import extras, files
+from edgeft.artifact import Artifact, Outcome
+from edgeft.pipeline.stage import Inputs, Work
+
+VERSION = 1
+PAGE, MARKDOWN, FACTS = "report.html", "report.md", "report.json"
+
+
+class Params(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    title: str = Field("edgeft", description="the page's title")
+    samples: int = Field(12, ge=0, description="sample answers shown side by side")
+
+
+def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
+    extras.require("eval")
+    from edgeft.report import facts, html, markdown, samples
+
+    artifacts = inputs.artifacts
+    found = {"title": params.title, **facts.gather(artifacts), "changes": changes(artifacts)}
+    found["samples"] = samples.side_by_side(artifacts, params.samples)
+    found["regressions"] = samples.regressions(artifacts)
+    files.write_json(work.folder / FACTS, found)
+    files.write_text(work.folder / PAGE, html.page(found, facts.speed(artifacts), html.environment(artifacts)))
+    files.write_text(work.folder / MARKDOWN, markdown.page(found))
+    verdict = found["verdict"]
+    return Outcome("report", facts={"state": verdict["state"], "sentence": verdict["sentence"]}, volatile=(PAGE,))
+
+
+def changes(artifacts: Mapping[str, Artifact]) -> list[dict[str, Any]]:
+    """Tuned against base, paired row by row: {"suite", "metric", "value", "n", "low", "high", "p_value"} per suite (or
+    "suite/family") and metric."""
+    from edgeft.evals import scores, statistics
+    from edgeft.evals.metrics import LOSS
+    from edgeft.report import facts
+
+    base, tuned = (facts.rows_of(artifacts.get(name)) for name in (facts.BASE, facts.TUNED))
+    if not base or not tuned:
+        return []
+    found = []
+    for name in scores.suite_names(base):
+        pairs = scores.pair(scores.of_suite(base, name), scores.of_suite(tuned, name), name)
+        before, after = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        for metric in scores.metrics_of(before):
+            p_value = None
+            if metric == LOSS:
+                estimate = statistics.paired_ratio_difference(scores.losses(before), scores.losses(after))
+            else:
+                first, second = ([row["scores"][metric] for row in rows] for rows in (before, after))
+                estimate = statistics.paired_difference(first, second)
+                if statistics.is_binary(first) and statistics.is_binary(second):
+                    p_value = round(statistics.mcnemar(first, second), 6)
+            found.append({"suite": name, "metric": metric, **scores.as_json(estimate), "p_value": p_value})
+    return found

@@ -1,0 +1,118 @@
+"""What happens between steps: when to evaluate, save and stop, the loss curve, progress, and an end to a diverging run.
+
+The curve and every decision follow from the Trainer's own history (which its checkpoints carry), never from memory or the
+clock, except when to save: a checkpoint may come at any step without changing the result.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgeft.errors import EdgeftError
+from edgeft.progress import Listener, Progress, silent
+
+_SAVE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When things happen, in optimizer steps."""
+
+    steps: int
+    evaluate_at: frozenset[int]
+    save_every: int | None = None  # None: where it is evaluated, and once a minute
+    patience: int | None = None
+    tokens: Sequence[int] = ()  # tokens of each step
+
+
+def losses(history: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
+    """(step, validation loss) of each evaluation."""
+    return [(int(entry["step"]), float(entry["eval_loss"])) for entry in history if "eval_loss" in entry]
+
+
+def best_step(history: Sequence[Mapping[str, Any]]) -> int | None:
+    """The step of the lowest validation loss, the first of equal ones."""
+    found = losses(history)
+    return min(found, key=lambda pair: (pair[1], pair[0]))[0] if found else None
+
+
+def is_patience_over(history: Sequence[Mapping[str, Any]], patience: int | None) -> bool:
+    """Whether the last `patience` evaluations brought no better validation loss than the best before them."""
+    found = losses(history)
+    best = best_step(history)
+    return patience is not None and best is not None and sum(step > best for step, _ in found) >= patience
+
+
+def curve(history: Sequence[Mapping[str, Any]], every: int) -> list[dict[str, Any]]:
+    """The rows of curve.jsonl: the mean training loss of each `every` steps, and each validation loss.
+
+    Values are rounded to 7 significant digits, which is what float32 carries."""
+    rows: list[dict[str, Any]] = []
+    pending: list[float] = []
+    last = max((int(entry["step"]) for entry in history if "loss" in entry), default=0)
+    for entry in history:
+        step = int(entry["step"])
+        if "loss" in entry:
+            pending.append(float(entry["loss"]))
+            if step % every == 0 or step == last:
+                mean = _rounded(sum(pending) / len(pending))
+                rows.append({"step": step, "loss": mean, "learning_rate": _rounded(entry["learning_rate"])})
+                pending = []
+        if "eval_loss" in entry:
+            if rows and rows[-1]["step"] == step:
+                rows[-1]["eval_loss"] = _rounded(entry["eval_loss"])
+            else:
+                rows.append({"step": step, "eval_loss": _rounded(entry["eval_loss"])})
+    return rows
+
+
+def _rounded(value: float) -> float:
+    return float(f"{float(value):.7g}")
+
+
+@dataclass
+class Watch:
+    """Told of every step and evaluation by the callback of `edgeft.training.trainer`."""
+
+    schedule: Schedule
+    listen: Listener = silent
+    learning_rate: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+    saved: float = field(default_factory=time.monotonic)
+    first_step: int | None = None
+
+    def wants_evaluation(self, step: int) -> bool:
+        return step in self.schedule.evaluate_at
+
+    def wants_checkpoint(self, step: int) -> bool:
+        if self.schedule.save_every is not None:
+            return step % self.schedule.save_every == 0
+        late = time.monotonic() - self.saved >= _SAVE_SECONDS
+        return late or (step in self.schedule.evaluate_at and step < self.schedule.steps)
+
+    def step_done(self, step: int, loss: float, history: Sequence[Mapping[str, Any]]) -> None:
+        """Say where the training is; an `EdgeftError` when the loss is no number any more."""
+        if not math.isfinite(loss):
+            raise EdgeftError(
+                f"the training diverged: the loss of step {step} is {loss}",
+                do=f"lower learning_rate (now {self.learning_rate:g}), or look at the rows of that step with: edgeft data show",
+            )
+        now = time.monotonic()
+        if self.first_step is None:  # the first step warms caches up: it is not counted into the speed
+            self.first_step, self.started = step, now
+        values = {"loss": f"{loss:.4f}"}
+        found = losses(history)
+        if found:
+            values["validation"] = f"{found[-1][1]:.4f}"
+        seconds = now - self.started
+        if step > self.first_step and seconds > 0:
+            per_second = (step - self.first_step) / seconds
+            tokens = sum(self.schedule.tokens[self.first_step : step])
+            values["tokens/s"] = f"{tokens / seconds:.0f}"
+            left = (self.schedule.steps - step) / per_second
+            values["left"] = f"{int(left) // 60}:{int(left) % 60:02d}"
+        self.listen(Progress(step, self.schedule.steps, "step", "training", values))

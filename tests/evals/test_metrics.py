@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+
+from edgeft.errors import InputError
+from edgeft.evals import metrics
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected", "answer", "score"),
+    [
+        ("exact_match", "yes", "yes", 1.0),
+        ("exact_match", "yes", " yes\n", 1.0),
+        ("exact_match", "yes", "Yes", 0.0),
+        ("exact_match", "a  b", "a b", 0.0),
+        ("normalised_match", "The Cat, please!", "the  cat please", 1.0),
+        ("normalised_match", "ＡＢＣ", "abc", 1.0),
+        ("normalised_match", "cat", "cats", 0.0),
+        ("json_match", '{"a": 1, "b": {"c": [1, 2]}}', '{"b": {"c": [1, 2]}, "a": 1}', 1.0),
+        ("json_match", '{"a": 1, "b": 2}', '{"a": 1, "b": 3}', 0.5),
+        ("json_match", '{"a": 1}', '{"a": 1, "b": 3}', 0.5),
+        ("json_match", '{"a": 1}', '{"a": "1"}', 0.0),
+        ("json_match", '{"a": true}', '{"a": 1}', 0.0),
+        ("json_match", '{"a": 1}', '{"a": 1', 0.0),
+        ("json_match", '{"a": []}', '{"a": {}}', 0.0),
+        ("json_match", "{}", "{}", 1.0),
+        ("json_match", '{"a": 1}', '{"a": NaN}', 0.0),
+        ("json_match", '{"a": 1}', "[" * 100_000, 0.0),
+    ],
+)
+def test_scores(metric: str, expected: str, answer: str, score: float) -> None:
+    assert metrics.load(metric)(expected, answer) == score
+
+
+def test_json_match_refuses_an_expected_answer_that_is_no_json() -> None:
+    with pytest.raises(ValueError, match="expected answer is not JSON"):
+        metrics.load("json_match")("turn on", "{}")
+
+
+def test_every_metric_loads_and_unknown_ones_are_named() -> None:
+    for name in metrics.METRICS:
+        assert metrics.load(name)("{}", "{}") == 1.0
+        assert metrics.higher_is_better(name)
+    assert not metrics.higher_is_better("loss")
+    with pytest.raises(InputError, match="unknown metric 'exact_mach'") as error:
+        metrics.load("exact_mach")
+    assert error.value.do == "did you mean 'exact_match'?"

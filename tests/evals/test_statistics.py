@@ -1,0 +1,140 @@
+"""Figures against scipy, published examples and a simulation of the intervals' coverage."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from edgeft.evals import statistics
+
+
+def test_wilson_and_clopper_pearson_are_scipys() -> None:
+    found = statistics.proportion(8, 10)
+    # Wilson's formula written out (Wilson 1927), z of 97.5 %
+    z, p, n = 1.959963984540054, 0.8, 10
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    reach = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    assert (found.low, found.high) == pytest.approx((middle - reach, middle + reach), abs=1e-12)
+    exact = statistics.proportion(8, 10, method="exact")
+    # Clopper and Pearson 1934: quantiles of the beta distribution
+    assert (exact.low, exact.high) == pytest.approx((stats.beta.ppf(0.025, 8, 3), stats.beta.ppf(0.975, 9, 2)))
+
+
+@pytest.mark.parametrize(
+    ("won", "lost", "n", "low", "high"),
+    [
+        # Airway hyper-responsiveness before and after stem cell transplantation (Bentur et al. 2009), Tango's interval as
+        # Fagerland, Lydersen and Laake 2014 (Statistics in Medicine 33, 2850-2875) print it: -0.517 to -0.026.
+        (1, 7, 21, -0.517, -0.026),
+    ],
+)
+def test_tango_gives_the_published_interval(won: int, lost: int, n: int, low: float, high: float) -> None:
+    found = statistics.tango(won, lost, n)
+    assert found.value == pytest.approx((won - lost) / n)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=5e-4)
+
+
+def test_tango_inverts_its_score_test() -> None:
+    """At each limit the score statistic with the restricted maximum likelihood, found numerically, is the quantile."""
+    from scipy.optimize import minimize_scalar
+
+    won, lost, n = 12, 5, 150
+    found = statistics.tango(won, lost, n)
+    for delta, z in ((found.low, 1.959963984540054), (found.high, -1.959963984540054)):
+        assert delta is not None
+
+        def unlikely(q: float, delta: float = delta) -> float:  # q: probability of "lost", q + delta that of "won"
+            rest = 1 - 2 * q - delta
+            return -(won * math.log(q + delta) + lost * math.log(q) + (n - won - lost) * math.log(rest))
+
+        q = minimize_scalar(
+            unlikely, bounds=(max(0.0, -delta) + 1e-9, (1 - delta) / 2 - 1e-9), method="bounded", options={"xatol": 1e-12}
+        ).x
+        score = (won - lost - n * delta) / math.sqrt(n * (2 * q + delta * (1 - delta)))
+        assert score == pytest.approx(z, abs=1e-4)
+
+
+def test_tango_is_symmetric_and_never_collapses() -> None:
+    forward, backward = statistics.tango(9, 3, 100), statistics.tango(3, 9, 100)
+    assert (forward.low, forward.high) == pytest.approx((-backward.high, -backward.low))  # type: ignore[operator]
+    same = statistics.tango(0, 0, 200)
+    assert same.value == 0 and same.low == pytest.approx(-same.high, abs=1e-9) and same.high > 0.01  # type: ignore[operator]
+    assert statistics.tango(50, 0, 50).high == 1.0
+    assert statistics.tango(0, 50, 50).low == -1.0
+
+
+def test_tango_covers_the_true_difference() -> None:
+    draw = np.random.default_rng(1)
+    inside = 0
+    for won, lost, _ in draw.multinomial(150, [0.03, 0.07, 0.90], size=400):
+        found = statistics.tango(int(won), int(lost), 150)
+        inside += found.low <= -0.04 <= found.high  # type: ignore[operator]
+    assert 0.92 <= inside / 400 <= 0.98
+
+
+def test_mcnemar_is_the_exact_binomial_test() -> None:
+    before = [1.0] * 10 + [0.0] * 11
+    after = [0.0] * 7 + [1.0] * 3 + [1.0] + [0.0] * 10
+    assert statistics.discordant(before, after) == (1, 7)
+    assert statistics.mcnemar(before, after) == pytest.approx(stats.binomtest(1, 8, 0.5).pvalue)
+    assert statistics.mcnemar(before, after) == pytest.approx(0.0703125)  # 2 * (1 + 8) / 2**8
+    assert statistics.mcnemar(before, before) == 1.0
+
+
+def test_permutation_enumerates_small_samples() -> None:
+    before, after = [0.1, 0.4, 0.3, 0.9, 0.2], [0.3, 0.5, 0.1, 1.0, 0.6]
+    differences = np.subtract(after, before)
+    means = [abs(np.mean(differences * signs)) for signs in itertools.product((1, -1), repeat=5)]
+    expected = np.mean(np.array(means) >= abs(differences.mean()) - 1e-12)
+    assert statistics.permutation(before, after) == pytest.approx(expected)
+
+
+def test_bootstrap_is_bca_deterministic_and_paired() -> None:
+    draw = random.Random(3)
+    before = [draw.random() for _ in range(60)]
+    after = [score + 0.05 + draw.gauss(0, 0.02) for score in before]
+    found = statistics.paired_difference(before, after)
+    assert found == statistics.paired_difference(before, after)
+    differences = np.subtract(after, before)
+    # The rows vary far more than their differences: an unpaired interval would be about +-0.1 wide.
+    low, high = stats.t.interval(0.95, 59, differences.mean(), stats.sem(differences))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1.5e-3)
+
+
+def test_ratio_resamples_rows_with_their_tokens() -> None:
+    nats, tokens = [2.0, 30.0, 4.0, 9.0, 1.0, 7.0], [1.0, 10.0, 2.0, 3.0, 1.0, 3.0]
+    found = statistics.ratio(nats, tokens)
+    assert found.value == pytest.approx(53 / 20)
+    assert found.low < 53 / 20 < found.high and found.low > 1 and found.high < 4  # type: ignore[operator]
+    halved = statistics.paired_ratio_difference((nats, tokens), ([x / 2 for x in nats], tokens), relative=True)
+    assert halved.value == pytest.approx(-0.5) and halved.low == pytest.approx(-0.5) == halved.high
+
+
+def test_edges() -> None:
+    assert statistics.mean([0.5]).low is None
+    assert statistics.mean([0.5, 0.5, 0.5]) == statistics.Estimate(0.5, 3, 0.5, 0.5)
+    with pytest.raises(ValueError, match="no scores"):
+        statistics.mean([])
+    with pytest.raises(ValueError, match="same rows"):
+        statistics.paired_difference([1.0], [1.0, 0.0])
+    with pytest.raises(ValueError, match="not zero"):
+        statistics.relative_difference([0.0, 0.0], [1.0, 0.0])
+    relative = statistics.relative_difference([1.0, 1.0, 0.0, 1.0], [1.0, 0.0, 0.0, 1.0])
+    assert relative.value == pytest.approx(-1 / 3)
+
+
+def test_many_rows_stay_fast_and_small() -> None:
+    values = [float(value) for value in np.random.default_rng(0).normal(1.0, 1.0, 5000)]
+    found = statistics.mean(values)
+    low, high = stats.t.interval(0.95, 4999, np.mean(values), stats.sem(values))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=4e-3)
+
+
+def test_holm() -> None:
+    assert statistics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert statistics.holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
