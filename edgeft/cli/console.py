@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import IO, Protocol
 
@@ -20,7 +20,7 @@ from rich.text import Text
 from edgeft.artifact import Artifact
 from edgeft.cli.faults import printable
 from edgeft.files import human_size
-from edgeft.pipeline.events import Event, EventKind
+from edgeft.pipeline.events import Event, EventKind, Reason
 from edgeft.progress import Progress as Step
 
 WIDTH = 80
@@ -93,19 +93,25 @@ def ending(event: Event) -> tuple[str, str]:
 
 
 def _because(event: Event) -> str:
-    return f": {'; '.join(str(reason) for reason in event.reasons)}" if event.reasons else ""
+    return f": {why(event.reasons)}" if event.reasons else ""
+
+
+def why(reasons: Sequence[Reason], most: int = 3) -> str:
+    """Reasons in one line: what is sure before what only follows from other targets, and not more than `most`."""
+    sure = [str(reason) for reason in reasons if reason.kind != "pending"]
+    if not sure:
+        names = [str(reason).removeprefix("input ").removesuffix(" will be rebuilt") for reason in reasons]
+        if not names:
+            return ""
+        listed = ", ".join(names[:most]) + (", …" if len(names) > most else "")
+        return f"{'inputs' if len(names) > 1 else 'input'} {listed} will be rebuilt"
+    more = f", and {len(sure) - most} more" if len(sure) > most else ""
+    return "; ".join(sure[:most]) + more
 
 
 def _outcome(artifact: Artifact) -> str:
     """The size of what was built, for artifacts whose size matters."""
     return human_size(artifact.size()) if artifact.kind in ("model", "gguf", "onnx", "adapter") else ""
-
-
-def _why(event: Event) -> str:
-    """The first two reasons, and how many more there are."""
-    texts = [str(reason) for reason in event.reasons]
-    more = f", and {len(texts) - 2} more" if len(texts) > 2 else ""
-    return "; ".join(texts[:2]) + more
 
 
 class PlainReporter:
@@ -127,7 +133,7 @@ class PlainReporter:
         if event.kind is EventKind.STARTED:
             self._spoke = time.monotonic()
             counted = f"[{event.index}/{event.total}] " if event.total else ""
-            self._say(f"{counted}{event.target}: {_why(event)}" if event.reasons else f"{counted}{event.target}")
+            self._say(f"{counted}{event.target}: {why(event.reasons)}" if event.reasons else f"{counted}{event.target}")
         elif event.kind is EventKind.PROGRESS and event.progress is not None:
             self._progress(event.target, event.progress)
         elif event.kind is EventKind.WARNING:
@@ -205,7 +211,7 @@ class LiveReporter:
     def _start(self, event: Event) -> None:
         self._clear()
         if event.reasons:
-            self._line(event.target, _why(event), "dim")
+            self._line(event.target, why(event.reasons), "dim")
         self._task = self.progress.add_task(event.target, total=None, shown="")
 
     def _step(self, target: str, step: Step) -> None:

@@ -80,11 +80,12 @@ def _line(planned: Planned, takes: Estimate | None) -> None:
     """name, status, and in a column of their own the reasons and what it takes."""
     import textwrap
 
+    from edgeft.cli.console import why
     from edgeft.cli.faults import printable
 
     status = str(planned.status)
     head = f"{planned.target.name:<20} {click.style(f'{status:<14}', fg=COLOURS.get(status))} "
-    reasons = printable("; ".join(str(reason) for reason in planned.reasons))
+    reasons = printable(why(planned.reasons, most=12))
     first, *rest = textwrap.wrap(reasons, width=80 - 36, break_on_hyphens=False) or [""]
     click.echo((head + first).rstrip())
     for line in rest:
@@ -99,7 +100,7 @@ def _takes(takes: Estimate) -> str:
     from edgeft.files import human_size
 
     parts = [
-        f"~{duration(takes.seconds)}" if takes.seconds is not None else "",
+        f"~{duration(max(takes.seconds, 1.0))}" if takes.seconds is not None else "",
         f"{human_size(takes.vram)} VRAM" if takes.vram is not None else "",
         f"{human_size(takes.ram)} RAM" if takes.ram is not None else "",
         f"{'' if takes.exact else '~'}{human_size(takes.disk)} disk" if takes.disk is not None else "",

@@ -180,16 +180,16 @@ def _detail(
 ) -> str:
     """One sentence that a person can act on."""
     name = f"{gate.suite}.{gate.metric}"
+    shown = _percent if gate.relative else _number
     if base is None:
         text = f"{name} is {_number(value)}"
     else:
-        unit = f"{100 * figure.value:.2g} %" if gate.relative else _number(figure.value)
-        text = f"{name} went from {_number(base)} to {_number(value)}, a {gate.kind} of {unit}"
+        text = f"{name} went from {_number(base)} to {_number(value)}, a {gate.kind} of {shown(figure.value)}"
     if figure.low is not None and figure.high is not None:
-        text += f" (95 % interval {_number(figure.low)} to {_number(figure.high)}, {figure.n} rows)"
+        text += f" (95 % interval {shown(figure.low)} to {shown(figure.high)}, {figure.n} rows)"
     else:
         text += f" ({figure.n} rows)"
-    text += f"; asked for {gate.op} {_number(gate.limit)}"
+    text += f"; asked for {gate.op} {shown(gate.limit)}"
     if status != "undecided":
         return text
     needed = rows_needed(figure, gate.limit)
@@ -198,6 +198,10 @@ def _detail(
     verdict = "passes" if passed else "fails"
     by = "by the estimate" if undecided == "estimate" else "as the recipe says of undecided gates"
     return f"{text}, {verdict} {by}"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.3g} %"
 
 
 def _number(value: float) -> str:

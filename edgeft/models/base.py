@@ -122,3 +122,15 @@ def resolve(ref: str, *, relative_to: Path | None = None) -> Path:
     check(base)
     assert base.folder is not None
     return base.folder
+
+
+def reference_of(folder: Path) -> str:
+    """How a recipe would name the base in a local folder: builtin:NAME, a hub id (from the cache's layout), else the
+    folder's own name: nothing about where it lies on this machine."""
+    path = folder.resolve()
+    if path.parent == BUILTIN.resolve():
+        return f"builtin:{path.name}"
+    for parent in path.parents:
+        if parent.name.startswith("models--"):
+            return parent.name.removeprefix("models--").replace("--", "/")
+    return path.name

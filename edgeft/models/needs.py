@@ -4,13 +4,15 @@ Offline and without torch. Sizes of files are exact where they say so; memory is
 side, of a step with the longest rows that the recipe allows. The formulas, all in bytes:
 
 - weights. A linear layer in NF4: 0.5 a weight, plus one 8-bit constant per 64 weights and one float32 per 256 of those
-  (double quantization). Everything else in the compute dtype.
+  (double quantization); on CPU dequantized to float32 once, up to `DENSE_BYTES` (see `edgeft.models.open`). Everything
+  else in the compute dtype.
 - adapter. r x (inputs + outputs) per layer; float32 weight and gradient (8 a parameter) and the optimizer's moments
   (AdamW 8, its 8-bit forms 2, Adafactor about 0).
 - activations. Per layer what backward needs: the block's inputs and outputs, both norms' in float32, q, k, v, the MLP's
   four intermediates, and the float32 copy of its input that each adapted layer keeps. With gradient checkpointing one
   layer's worth, and the input of every layer.
-- logits. The loss is taken in chunks of at most `LOSS_CHUNK` positions: logits and their gradient in float32.
+- logits. Those of the trained positions and their gradient in float32; above `MOST_LOGITS` values they are never held
+  whole (see `edgeft.training.objectives.sft`).
 - overhead. Runtime, kernels, allocator: a constant per device.
 """
 
@@ -21,7 +23,8 @@ from dataclasses import dataclass
 from edgeft.models.shapes import GGUF_EXPORTS, Shape, adapter_parameters, checkpoint_bytes, gguf_bytes
 
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
-LOSS_CHUNK = 256
+DENSE_BYTES = 8 << 30
+MOST_LOGITS = 1 << 26
 # Bytes of optimizer moments per trained parameter.
 OPTIMIZER_BYTES = {"adamw_torch": 8, "paged_adamw_32bit": 8, "adamw_8bit": 2, "paged_adamw_8bit": 2, "adafactor": 0}
 # Bytes that are there before a model is: interpreter and libraries on CPU; CUDA context, kernels, workspaces on a GPU.
@@ -69,13 +72,14 @@ def training(
     width = 4 if device == "cpu" else 2
     tokens = batch * length
     linear, rest = shape.linear_parameters, shape.parameters - shape.linear_parameters
-    weights = linear * (NF4_BYTES if adapter == "qlora" else width) + rest * width
+    packed = adapter == "qlora" and not (device == "cpu" and 4 * linear <= DENSE_BYTES)
+    weights = linear * (NF4_BYTES if packed else width) + rest * width
     trained = adapter_parameters(shape, rank, targets)
     return TrainingNeeds(
         weights=int(weights),
         adapter=trained * (8 + OPTIMIZER_BYTES[optimizer]),
         activations=_activations(shape, tokens, width, targets, checkpointing),
-        logits=2 * min(tokens, LOSS_CHUNK) * shape.vocab * 4,
+        logits=2 * 4 * min(tokens * shape.vocab, MOST_LOGITS),
         overhead=OVERHEAD_BYTES[device],
     )
 

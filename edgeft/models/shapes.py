@@ -188,8 +188,8 @@ def _size(config: Mapping[str, Any], key: str, default: int | None = None) -> in
 
 
 def shape_of(ref: str, *, relative_to: Path | None = None) -> Shape | None:
-    """The shape of a base model: from its folder when it is there, else from the table; None when neither knows it. No
-    network. A `ModelError` for a folder that is not there or a config that cannot be used."""
+    """The shape of a base model: from its folder when it is there, else from the table; None when neither knows it, or
+    it is of another family. No network. A `ModelError` for a folder that is not there or a config that is broken."""
     found = base.find(ref, relative_to=relative_to)
     if found.folder is None:
         name = ref.partition("@")[0]
@@ -203,7 +203,7 @@ def shape_of(ref: str, *, relative_to: Path | None = None) -> Shape | None:
         raise ModelError(f"config.json cannot be read: {error}", where=path) from None
     if not isinstance(config, dict):
         raise ModelError("config.json is not a JSON object", where=path)
-    return from_config(config)
+    return from_config(config) if config.get("model_type") in FAMILIES else None
 
 
 def checkpoint_bytes(shape: Shape) -> int:

@@ -1,7 +1,7 @@
 """Which tokens end an answer: what the configs say, and what the chat template itself writes at the end of a turn.
 
-One answer for the transformers runtime and for exporters. Configs alone do not do: those of base models name the end of a
-document, while a model tuned with a chat template ends its turns with that template's token and would ramble on.
+One answer for the transformers runtime and for exporters. Configs alone do not do: those of base models name the end of
+a document, while a model tuned with a chat template ends its turns with that template's token and would ramble on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _ANSWER = "Answer."
 
 
 def stop_ids(folder: Path, tokenizer: Any) -> tuple[int, ...]:
-    """Sorted: those of generation_config.json (else config.json) in `folder`, the tokenizer's end, the end of a turn."""
+    """Sorted: those of generation_config.json (else config.json) in `folder`, the tokenizer's end, a turn's end."""
     found = set(generation_stop_ids(folder))
     if tokenizer.eos_token_id is not None:
         found.add(int(tokenizer.eos_token_id))

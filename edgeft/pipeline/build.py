@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,9 @@ from edgeft.pipeline.stage import Inputs, Source, Target, Work
 from edgeft.pipeline.store import entry_name
 from edgeft.progress import Listener, Progress, silent
 from edgeft.registry import Row, lookup
+
+
+_WORTH_COLLECTING = 1.0  # seconds: a stage that took less left nothing that is worth the time
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class Builder:
         `Stop`."""
         target, fingerprint = planned.target, planned.fingerprint
         assert fingerprint is not None
+        began = time.monotonic()
         try:
             with self._store.lock(target.stage, fingerprint, lambda: self._say(target, EventKind.WAITING)) as waited:
                 self._live.pin(entry_name(target.stage, fingerprint))
@@ -75,7 +80,8 @@ class Builder:
             self._interrupts.check()
             raise named(error, target, self._store.folder) from error
         finally:
-            gc.collect()
+            if time.monotonic() - began > _WORTH_COLLECTING:
+                gc.collect()  # models refer to themselves in circles; the next stage needs their memory
 
     def _make(self, planned: Planned, states: States, fingerprint: str) -> Artifact:
         target = planned.target

@@ -48,18 +48,16 @@ def collect(root: Path, *, keep_days: float = 14, dry_run: bool = False) -> Garb
     """
     home = root / ".edgeft"
     since = time.time() - keep_days * _DAY
-    kept_names = _linked(root) | _recent(root, since)
+    named = _linked(root) | _recent(root, since)
     items: list[Item] = []
     kept = kept_bytes = 0
     with storage_errors(home):
         for path, kind, entry in _entries(home):
-            size = _size(path)
-            if (entry in kept_names and kind != "partial") or (kind != "partial" and path.stat().st_mtime > since):
-                kept, kept_bytes = kept + 1, kept_bytes + size
-            elif _remove(home, path, entry, dry_run=dry_run):
+            size = _collect(home, Item(path, kind, 0), entry, named, since, dry_run=dry_run)
+            if size is not None:
                 items.append(Item(path, kind, size))
-            else:
-                kept, kept_bytes = kept + 1, kept_bytes + size
+            elif path.exists():
+                kept, kept_bytes = kept + 1, kept_bytes + _size(path)
     return Garbage(tuple(items), kept, kept_bytes)
 
 
@@ -71,18 +69,25 @@ def _entries(home: Path) -> Iterator[tuple[Path, str, str]]:
             yield path, kind if entry == path.name else "partial", entry
 
 
-def _remove(home: Path, path: Path, entry: str, *, dry_run: bool) -> bool:
-    """Remove under the entry's lock, unless somebody builds it or a live run has pinned it."""
+def _collect(home: Path, item: Item, entry: str, named: set[str], since: float, *, dry_run: bool) -> int | None:
+    """Remove one entry under its lock and return its bytes; None when it stays (or is gone already)."""
+    path = item.path
     with try_locked(home / "locks" / f"{entry}.lock") as free:
-        if not free or entry in pinned(home):
-            return False
+        if not free or not path.exists():
+            return None
+        if item.kind != "partial" and (entry in named or path.stat().st_mtime > since):
+            return None
+        if entry in pinned(home):
+            return None
+        size = _size(path)
         if not dry_run:
-            gone = path.with_name(path.name + PARTIAL) if not path.name.endswith(PARTIAL) else path
-            if gone != path:  # a rename first: a kill half-way leaves no half artifact under its name
+            # A rename first, so that a kill half-way leaves no half artifact under its name.
+            gone = path if item.kind == "partial" else path.with_name(path.name + PARTIAL)
+            if gone != path:
                 files.remove_tree(gone)
                 path.rename(gone)
             files.remove_tree(gone)
-        return True
+        return size
 
 
 def _linked(root: Path) -> set[str]:

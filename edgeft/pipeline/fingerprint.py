@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 
 from edgeft.files import canonical_json, digest_text
 from edgeft.pipeline.events import Reason
@@ -72,7 +72,9 @@ def canonical_params(params: BaseModel) -> dict[str, Any]:
 
 def _canonical(value: Any, dumped: Any) -> Any:
     """Walk a value and its JSON form side by side: drop unmarked fields, give sets one order."""
-    if isinstance(value, BaseModel):
+    if isinstance(value, RootModel):
+        return _canonical(value.root, dumped)
+    if isinstance(value, BaseModel) and isinstance(dumped, dict):
         kept = {}
         for name, info in type(value).model_fields.items():
             extra = info.json_schema_extra

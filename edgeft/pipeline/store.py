@@ -199,12 +199,12 @@ def link(root: Path, recipe: str, target: str, folder: Path) -> Path | None:
     """Point `build/<recipe>/<target>` at an artifact, atomically, by a relative link. Returns the link's path when it
     was changed, None when it pointed there already."""
     place = root / "build" / recipe / target
-    wanted = os.path.relpath(folder, place.parent.resolve() if place.parent.exists() else place.parent)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    wanted = os.path.relpath(folder.resolve(), place.parent.resolve())  # a link is followed from where it really lies
     if place.is_symlink() and str(place.readlink()) == wanted:
         return None
     if place.exists() and not place.is_symlink():
         raise StorageError("something that is not a link is in the way", where=place, do="move it away and run again")
-    place.parent.mkdir(parents=True, exist_ok=True)
     temporary = place.with_name(f".{target}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(wanted, target_is_directory=True)

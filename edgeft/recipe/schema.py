@@ -50,7 +50,7 @@ class DataSection(Section):
     test_set_size: Size | None = Field(
         None, description="instead of `test`: split off this many training rows, or this fraction when below 1"
     )
-    sequence_len: int = Field(1024, ge=8, description="tokens of the longest row; longer rows are reported")
+    sequence_len: int = Field(1024, ge=8, description="tokens of the longest row; longer ones are left out and counted")
     chat_template: Text | None = Field(
         None, description="a Jinja file, relative to the recipe; default the model's own"
     )
@@ -98,7 +98,9 @@ class TrainSection(Section):
     eval_steps: int | None = Field(None, ge=1, description="steps between validation losses; default once per epoch")
     save_steps: int | None = Field(None, ge=1, description="steps between checkpoints; default as eval_steps")
     logging_steps: int = Field(10, ge=1, description="steps between points of the loss curve")
-    threads: int | None = Field(None, ge=1, description="CPU threads of training; default all cores")
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads of training; default all cores, for small models one"
+    )
     compute_dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="dtype of the arithmetic; auto is float32 on CPU, bfloat16 or float16 on CUDA by capability"
     )
@@ -121,7 +123,7 @@ class Suite(Section):
     rows: Text = Field(description="`test`, `validation`, `builtin:general`, or a JSONL file of messages")
     metrics: list[Metric] = Field(["exact_match"], min_length=1, description="how answers are scored; loss always is")
     max_tokens: int = Field(128, ge=1, description="tokens of the longest answer")
-    limit: int | None = Field(None, ge=1, description="only the first rows, this many")
+    limit: int | None = Field(None, ge=1, description="only this many rows, spread evenly")
 
 
 class EvalSection(Section):
@@ -158,7 +160,7 @@ class VerifySection(Section):
     rows: Literal["train", "validation", "test"] | None = Field(
         None, description="the split whose rows are compared token by token; default test, else validation, else train"
     )
-    limit: int | None = Field(64, ge=1, description="only the first rows, this many; null is all")
+    limit: int | None = Field(64, ge=1, description="only this many rows, spread evenly; null is all")
     suites: list[Name] | None = Field(
         None, description="suites run again on the file itself; default those on the recipe's own rows"
     )

@@ -1,5 +1,5 @@
-"""What a run found, gathered from its artifacts into plain dictionaries. Everything here is reproducible, so that it can
-stand in `report.json`; times are gathered apart, by `speed`.
+"""What a run found, gathered from its artifacts into plain dictionaries. Everything here is reproducible, so that it
+can stand in `report.json`; times are gathered apart, by `speed`.
 
 Called by the report's stage and by `terminal`. Artifacts come by target name; any of them may be missing: a run that
 failed its gate has no files, a run that was stopped has even less.
@@ -17,8 +17,6 @@ from edgeft.report.words import LOSS, count
 Artifacts = Mapping[str, Artifact]
 BASE, TUNED, GATE, TRAIN, DATA = "eval.base", "eval.tuned", "gate", "train", "data"
 EXPORT, VERIFY = "export.", "verify."
-# Measured settings and what does not explain a result stay out of the page's table of settings.
-_LINEAGE_KEYS = ("kind", "fingerprint", "digest")
 
 
 def gather(artifacts: Artifacts) -> dict[str, Any]:
@@ -146,7 +144,8 @@ def verdict(artifacts: Artifacts, found: Mapping[str, Any]) -> dict[str, Any]:
     lines, judged = found["checks"], [file for file in found["files"] if file["passed"] is not None]
     if gate is not None and not gate.passed:
         failed = [line for line in lines if not line["passed"]]
-        sentence = f"The tuned model failed {len(failed)} of {count(len(lines), 'gate')}: nothing was exported."
+        shipped = "" if found["files"] else ": nothing was exported"
+        sentence = f"The tuned model failed {len(failed)} of {count(len(lines), 'gate')}{shipped}."
         return {"state": "failed", "sentence": sentence, "why": [_why(line) for line in failed]}
     gates = f"passed {count(len(lines), 'gate')}" if gate is not None else "was not gated"
     wrong = [file for file in judged if not file["passed"]]

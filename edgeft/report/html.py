@@ -9,7 +9,7 @@ from typing import Any
 from edgeft import files
 from edgeft.artifact import MANIFEST
 from edgeft.report import charts, words
-from edgeft.report.facts import VERIFY, Artifacts
+from edgeft.report.facts import TUNED, VERIFY, Artifacts
 
 _HERE = Path(__file__).parent
 _HIDDEN = ("builtin",)  # digests that only fingerprints need
@@ -39,7 +39,7 @@ def page(found: Mapping[str, Any], speed: Mapping[str, Mapping[str, Any]], envir
         curve=charts.loss_curve(found["curve"]),
         trade_off=charts.trade_off(found["files"]),
         rates={name.removeprefix(VERIFY): _latency(entry) for name, entry in speed.items() if name.startswith(VERIFY)},
-        model_rates={name: _latency(entry) for name, entry in speed.items() if name.startswith("eval.")},
+        trained_rate=_latency(speed.get(TUNED, {})).get("tokens_per_second"),
         seconds={name: entry["seconds"] for name, entry in speed.items() if "seconds" in entry},
         memory={name: entry["peak_rss_bytes"] for name, entry in speed.items() if "peak_rss_bytes" in entry},
         settings=settings(found["settings"]),
@@ -99,10 +99,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         if isinstance(value, Mapping):
             found += _flat(value, f"{name}.")
         elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-            for number, item in enumerate(value):
-                found += (
-                    _flat(item, f"{name}.{number}.") if isinstance(item, Mapping) else [(f"{name}.{number}", str(item))]
-                )
+            found += _flat({str(number): item for number, item in enumerate(value)}, f"{name}.")
         else:
             found.append((name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
     return found

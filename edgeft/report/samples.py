@@ -28,7 +28,7 @@ def side_by_side(artifacts: Artifacts, count: int) -> list[dict[str, Any]]:
 
 
 def regressions(artifacts: Artifacts) -> list[dict[str, Any]]:
-    """The rows that base answered better than tuned, the worst first; then those that a file answers worse than tuned."""
+    """Rows that tuned answers worse than base, the worst first; then those that a file answers worse than tuned."""
     speakers = _speakers(artifacts)
     found = _worse(speakers, "base", "tuned", WORST)
     for who in speakers:
@@ -41,8 +41,12 @@ def _speakers(artifacts: Artifacts) -> dict[str, dict[tuple[str, str], Row]]:
     """base, tuned and each file: their rows by (suite, id)."""
     named = {"base": artifacts.get(BASE), "tuned": artifacts.get(TUNED)}
     named |= {name.removeprefix(VERIFY): found for name, found in artifacts.items() if name.startswith(VERIFY)}
-    rows = {who: {(row["suite"], row["id"]): row for row in rows_of(artifact)} for who, artifact in named.items()}
-    return {who: known for who, known in rows.items() if known}
+    found: dict[str, dict[tuple[str, str], Row]] = {}
+    for who, artifact in named.items():
+        rows = rows_of(artifact)
+        if rows:
+            found[who] = {(row["suite"], row["id"]): row for row in rows}
+    return found
 
 
 def _worse(speakers: Mapping[str, Mapping[Any, Row]], before: str, after: str, most: int) -> list[dict[str, Any]]:

@@ -34,7 +34,8 @@ def _suites(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         change = words.change(metric, tuned["value"] - base["value"]) if both else words.NONE
         values = [words.figure(metric, side and side["value"]) for side in (base, tuned)]
         rows = (tuned or base)["n"]
-        yield f"{_cut(entry['suite'], 16):<16} {_cut(metric, 16):<16} {values[0]:>9} {values[1]:>9} {change:>10} {rows:>6}"
+        names = f"{_cut(entry['suite'], 16):<16} {_cut(metric, 16):<16}"
+        yield f"{names} {values[0]:>9} {values[1]:>9} {change:>10} {rows:>6}"
 
 
 def _files(entries: Sequence[Mapping[str, Any]], artifacts: Artifacts) -> Iterator[str]:
@@ -43,8 +44,8 @@ def _files(entries: Sequence[Mapping[str, Any]], artifacts: Artifacts) -> Iterat
     score = next((entry["score"]["suite"] for entry in entries if entry["score"]), "score")
     yield (
         f"{'file':<14} {'size':>9} {'ids':>6} {'render':>6} {'top-1':>7} {'mean KL':>8} "
-        f"{_cut(score, 8):>8} {'tok/s':>6} {'':<6}"
-    ).rstrip()
+        f"{_cut(score, 8):>8} {'tok/s':>6}"
+    )
     for entry in entries:
         every = entry["all"] or {}
         rate = tokens_per_second(artifacts.get(VERIFY + entry["name"]))

@@ -59,11 +59,11 @@ def size(value: float | None) -> str:
 
 
 def interval(metric: str, estimate: Mapping[str, Any] | None) -> str:
-    """ "92.1 – 97.0 %", or nothing when there is no interval."""
+    """ "92.1 to 97.0 %", or nothing when there is no interval."""
     if estimate is None or estimate.get("low") is None:
         return ""
     low, high = estimate["low"], estimate["high"]
-    return f"{low:.3f} – {high:.3f}" if metric == LOSS else f"{100 * low:.1f} – {100 * high:.1f} %"
+    return f"{low:.3f} to {high:.3f}" if metric == LOSS else f"{100 * low:.1f} to {100 * high:.1f} %"
 
 
 def count(n: int, one: str, many: str | None = None) -> str:

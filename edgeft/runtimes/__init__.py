@@ -22,8 +22,8 @@ RUNTIMES: Table = {
     "hf": Row(
         "edgeft.runtimes.hf:open_hf", "a transformers model, with or without adapter, 4-bit or not", extra="train"
     ),
-    "gguf": Row("edgeft.runtimes.gguf:open_gguf", "a GGUF file in llama.cpp", extra="gguf"),
-    "onnx": Row("edgeft.runtimes.onnx:open_onnx", "an onnxruntime-genai folder in ONNX Runtime", extra="onnx"),
+    "gguf": Row("edgeft.runtimes.gguf:open_gguf", "a GGUF file in llama.cpp", "gguf"),
+    "onnx": Row("edgeft.runtimes.onnx:open_onnx", "an onnxruntime-genai folder in ONNX Runtime", "onnx"),
 }
 
 
@@ -42,8 +42,8 @@ def open_runtime(
     context_length  tokens at most (default and upper bound: the model's own)
     threads         CPU threads (default: OMP_NUM_THREADS, else by the model's size)
 
-    An adapter opens as it was trained: on a 4-bit base when it was trained on one. Raises `ModelError` that says what was
-    found when the reference cannot be opened, `MissingError` when the runtime's extra is not installed.
+    An adapter opens as it was trained: on a 4-bit base when it was trained on one. Raises `ModelError` that says what
+    was found when the reference cannot be opened, `MissingError` when the runtime's extra is not installed.
     """
     found = references.locate(reference)
     settings: dict[str, Any] = {"context_length": context_length, "threads": threads}

@@ -1,7 +1,7 @@
-"""What the three runtimes share of answering: choosing a token, noticing the end, streaming text, refusing what does not fit.
+"""What the three runtimes share of answering: choosing a token, seeing the end, streaming, refusing what does not fit.
 
-The choice is made here and not in each library's sampler, so that the same logits and the same seed give the same answer
-in every runtime.
+The choice is made here and not in each library's sampler, so that the same logits and the same seed give the same
+answer in every runtime.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _UNFINISHED = "\ufffd"  # how a decoder shows the first bytes of a character who
 def check_ids(ids: Sequence[int], *, vocab_size: int, context_length: int, where: str, room: int = 0) -> None:
     """Refuse token ids that no model could read: none, outside the vocabulary, or more than the context holds.
 
-    `room` is the number of tokens that must still fit behind them. These checks stand before the libraries', because some
-    of those end the process (llama.cpp's asserts) or read other memory.
+    `room` is the number of tokens that must still fit behind them. These checks stand before the libraries', because
+    some of those end the process (llama.cpp's asserts) or read other memory.
     """
     if not ids:
         raise ModelError("there are no tokens to read", where=where)

@@ -1,4 +1,4 @@
-"""A GGUF file, opened in llama.cpp as the device opens it: its own tokenizer, its own embedded chat template, its logits.
+"""A GGUF file, opened in llama.cpp as the device opens it: its own tokenizer, its embedded chat template, its logits.
 
 Opened by `edgeft.runtimes.open_runtime`. Tokens are chosen by `edgeft.runtimes.answer`, not by llama.cpp's samplers.
 """
@@ -125,11 +125,13 @@ class GgufRuntime:
     def _start(self, prompt: Sequence[int], following: int) -> NDArray[np.float32]:
         context = self._roomy(len(prompt) + following)
         kept = context.keep_prefix(prompt)
-        return context.read(prompt[kept:], every=False)[0]
+        row: NDArray[np.float32] = context.read(prompt[kept:], every=False)[0]
+        return row
 
     def _step(self, token: int) -> NDArray[np.float32]:
         assert self._context is not None
-        return self._context.read([token], every=False)[0]
+        row: NDArray[np.float32] = self._context.read([token], every=False)[0]
+        return row
 
     def close(self) -> None:
         if self._context is not None:

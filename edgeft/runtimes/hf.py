@@ -1,4 +1,4 @@
-"""A transformers model, with or without adapter, 4-bit or not: the model that was trained, which every file is judged against.
+"""A transformers model, with or without adapter, 4-bit or not: what was trained, and every file is judged against.
 
 Opened by `edgeft.runtimes.open_runtime` and, in stages, by `open_hf`. Weights compute in float32 on a CPU, so that the
 judgement adds no rounding of its own, and in the checkpoint's dtype on a GPU.

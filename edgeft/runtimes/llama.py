@@ -1,7 +1,7 @@
 """llama.cpp through llama-cpp-python's low-level calls: a GGUF file loaded, its vocabulary, and a context that decodes.
 
-Used by `edgeft.runtimes.gguf` only. What is checked here before a call is what would end the process inside it: llama.cpp
-asserts on a batch larger than `n_batch` and lets C++ exceptions escape from its tokenizer.
+Used by `edgeft.runtimes.gguf` only. What is checked here before a call is what would end the process inside it:
+llama.cpp asserts on a batch larger than `n_batch` and lets C++ exceptions escape from its tokenizer.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _api() -> Any:
 
     if _callback is None:
 
-        @llama_cpp.llama_log_callback
+        @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator,unused-ignore]
         def keep(level: int, text: bytes, _: Any) -> None:
             if level in (3, 4):  # GGML_LOG_LEVEL_WARN, GGML_LOG_LEVEL_ERROR
                 _log.append(text.decode("utf-8", "replace").strip())

@@ -1,8 +1,8 @@
 """An onnxruntime-genai folder, opened as the device opens it: its tokenizer, its chat template, its graph, on the CPU.
 
-Opened by `edgeft.runtimes.open_runtime`. Token ids come from onnxruntime-genai's own tokenizer, because that is what ships:
-where it differs from the tokenizer of training (a NUL ends its text, it skips Unicode normalisation), a verification has
-to see it. Tokens are chosen by `edgeft.runtimes.answer`, not by the library's sampler.
+Opened by `edgeft.runtimes.open_runtime`. Token ids come from onnxruntime-genai's own tokenizer, because that is what
+ships: where it differs from the tokenizer of training (a NUL ends its text, it skips Unicode normalisation), a
+verification has to see it. Tokens are chosen by `edgeft.runtimes.answer`, not by the library's sampler.
 """
 
 from __future__ import annotations
@@ -158,10 +158,12 @@ class OnnxRuntime:
 
     def _start(self, prompt: Sequence[int], following: int) -> NDArray[np.float32]:
         self._rewind(0, len(prompt) + following)
-        return self._read(prompt)[-1]
+        row: NDArray[np.float32] = self._read(prompt)[-1]
+        return row
 
     def _step(self, token: int) -> NDArray[np.float32]:
-        return self._read([token])[-1]
+        row: NDArray[np.float32] = self._read([token])[-1]
+        return row
 
     def close(self) -> None:
         self._generator = None

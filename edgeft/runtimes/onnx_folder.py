@@ -1,8 +1,8 @@
 """What an onnxruntime-genai folder says about itself, read and checked before any library opens it.
 
-A folder may have been downloaded. Refused here: a graph or weight file outside the folder or behind a symbolic link that
-leaves it, weight files shorter than the graph says, and settings that load native code (`custom_ops_library`, execution
-providers by library path).
+A folder may have been downloaded. Refused here: a graph or weight file outside the folder or behind a symbolic link
+that leaves it, weight files shorter than the graph says, and settings that load native code (`custom_ops_library`,
+execution providers by library path).
 """
 
 from __future__ import annotations

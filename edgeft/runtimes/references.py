@@ -1,4 +1,4 @@
-"""What a reference names: a base model, an adapter, a merged model, a GGUF file or an ONNX folder. Imports nothing heavy.
+"""What a reference names: a base model, an adapter, a merged model, a GGUF file or an ONNX folder. Light to import.
 
 Used by `edgeft.runtimes.open_runtime`. A folder says what it is by its files; an artifact by its `artifact.json`.
 """
@@ -6,7 +6,6 @@ Used by `edgeft.runtimes.open_runtime`. A folder says what it is by its files; a
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +30,7 @@ class Found:
 def locate(reference: str | Path) -> Found:
     """What a reference names. Raises `ModelError` that says what was found instead; a hub id may be downloaded."""
     text = str(reference)
-    path = Path(os.path.expanduser(text))
+    path = Path(text).expanduser()
     if not text.startswith("builtin:"):
         if path.is_dir():
             return _of_folder(path.resolve())
@@ -104,10 +103,7 @@ def _only_gguf(files: list[Path], folder: Path) -> Path:
 
 def base_of_adapter(folder: Path) -> str:
     """The base model reference that an adapter names: `training.json` first, then `adapter_config.json`."""
-    for name, keys in (
-        ("training.json", ("base", "base_model")),
-        ("adapter_config.json", ("base_model_name_or_path",)),
-    ):
+    for name, key in (("training.json", "base"), ("adapter_config.json", "base_model_name_or_path")):
         file = folder / name
         if not file.is_file():
             continue
@@ -115,11 +111,10 @@ def base_of_adapter(folder: Path) -> str:
             content = read_json(file)
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ModelError(f"not valid JSON ({error})", where=file) from None
-        for key in keys:
-            value = content.get(key) if isinstance(content, dict) else None
-            value = value.get("ref", value.get("reference")) if isinstance(value, dict) else value
-            if isinstance(value, str) and value:
-                return value
+        value = content.get(key) if isinstance(content, dict) else None
+        value = value.get("ref") if isinstance(value, dict) else value
+        if isinstance(value, str) and value:
+            return value
     raise ModelError(
         "the adapter does not say which base model it belongs to", where=folder, do="name it: --base MODEL"
     )

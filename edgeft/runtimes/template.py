@@ -1,8 +1,8 @@
 """A chat template, rendered as transformers renders it but without transformers: for GGUF and ONNX files.
 
-The template comes from a file that may have been downloaded, so it runs in Jinja's immutable sandbox only. Source of what a
-template may rely on: `transformers.utils.chat_template_utils` (trim_blocks, lstrip_blocks, loop controls, `tojson` without
-HTML escapes, `raise_exception`, `strftime_now`, `{% generation %}`); a test compares both.
+The template comes from a file that may have been downloaded, so it runs in Jinja's immutable sandbox only. Source of
+what a template may rely on: `transformers.utils.chat_template_utils` (trim_blocks, lstrip_blocks, loop controls,
+`tojson` without HTML escapes, `raise_exception`, `strftime_now`, `{% generation %}`); a test compares both.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _raise_exception(message: str) -> None:
 
 @lru_cache(maxsize=1)
 def _generation_extension() -> Any:
-    """The `{% generation %}` block marks what the model writes (for loss masks); when rendering, its body is just text."""
+    """`{% generation %}` marks what the model writes (for loss masks); when rendering, its body is just text."""
     from jinja2 import nodes
     from jinja2.ext import Extension
 

@@ -1,7 +1,7 @@
 """How many threads a runtime uses: what it is told, what the environment says, or what suits the size of the model.
 
-The rule looks at the model and the machine only, never at a measurement: the number of threads can change the last bits of
-a sum, and the same recipe on the same machine has to give the same bytes.
+The rule looks at the model and the machine only, never at a measurement: the number of threads can change the last bits
+of a sum, and the same recipe on the same machine has to give the same bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ _SMALL = 50_000_000  # parameters below which handing work to other threads cost
 
 
 def choose_threads(asked: int | None, parameters: int) -> int:
-    """`asked`, else OMP_NUM_THREADS, else 1 for a small model and every physical core (half of the logical) for others."""
+    """`asked`, else OMP_NUM_THREADS, else 1 for a small model and the physical cores (half the logical) for others."""
     if asked is not None:
         return max(1, asked)
     told = os.environ.get("OMP_NUM_THREADS", "")

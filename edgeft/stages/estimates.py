@@ -48,7 +48,7 @@ class Estimate:
 
 def estimates_of(recipe: Recipe, machine: Machine) -> dict[str, Estimate]:
     """Target name -> what it takes. Empty when the base model's sizes are unknown (a hub id that is neither cached nor
-    in the table). A `ModelError` for another architecture."""
+    in the table, or another architecture)."""
     shape = shape_of(recipe.base_model, relative_to=recipe.folder)
     if shape is None:
         return {}

@@ -61,9 +61,20 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
     with open_model(inputs) as runtime:
         evaluation = evaluate(runtime, questions, work.listen, batch_size=params.batch_size)
         waited = latency(runtime, questions, params.latency_rows)
-        facts = {"runtime": runtime.name, "rows": len(evaluation.rows)}
+        facts: dict[str, Any] = {"runtime": runtime.name, "rows": len(evaluation.rows)}
+    facts |= figures(evaluation)
     measurements = write(work.folder, evaluation, waited)
     return Outcome("evaluation", facts=facts, measurements=measurements, volatile=(SPEED,))
+
+
+def figures(evaluation: Evaluation) -> dict[str, float]:
+    """{"SUITE.METRIC": value} of the whole suites: what comparing two runs shows."""
+    return {
+        f"{suite}.{metric}": estimate["value"]
+        for suite, metrics in evaluation.summary.items()
+        if "/" not in suite
+        for metric, estimate in metrics.items()
+    }
 
 
 def write(folder: Path, evaluation: Evaluation, waited: Mapping[str, float]) -> dict[str, Any]:

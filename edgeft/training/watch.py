@@ -26,7 +26,7 @@ class Schedule:
     evaluate_at: frozenset[int]
     save_every: int | None = None  # None: where it is evaluated, and once a minute
     patience: int | None = None
-    tokens: Sequence[int] = ()  # tokens of each step
+    tokens: Sequence[int] = (0,)  # tokens of the steps so far: tokens[n] after n steps
 
 
 def losses(history: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
@@ -111,7 +111,7 @@ class Watch:
         seconds = now - self.started
         if step > self.first_step and seconds > 0:
             per_second = (step - self.first_step) / seconds
-            tokens = sum(self.schedule.tokens[self.first_step : step])
+            tokens = self.schedule.tokens[step] - self.schedule.tokens[self.first_step]
             values["tokens/s"] = f"{tokens / seconds:.0f}"
             left = (self.schedule.steps - step) / per_second
             values["left"] = f"{int(left) // 60}:{int(left) % 60:02d}"

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from edgeft.artifact import Artifact
 from edgeft.cli import console
-from edgeft.cli.console import LiveReporter, PlainReporter, amount, duration, reporter, values
+from edgeft.cli.console import LiveReporter, PlainReporter, amount, duration, reporter, values, why
 from edgeft.errors import StorageError
 from edgeft.pipeline.events import Event, EventKind, Reason
 from edgeft.progress import Progress
@@ -46,7 +46,7 @@ PLAIN = """\
 [1/4] data: file train.jsonl changed
 data: warning: 3 train rows are longer than sequence_len 256 and left out (a:1, a:2)
 data: built in 1.2 s
-[2/4] train: key0 1 → 2; key1 1 → 2, and 2 more
+[2/4] train: key0 1 → 2; key1 1 → 2; key2 1 → 2, and 1 more
 train: built in 3:20, 5.2 MB
 eval.base: up to date
 gate: did NOT pass in 0.1 s
@@ -154,6 +154,23 @@ def test_durations(seconds: float, text: str) -> None:
 )
 def test_amounts(step: Progress, text: str) -> None:
     assert amount(step) == text
+
+
+@pytest.mark.parametrize(
+    ("reasons", "text"),
+    [
+        ((), ""),
+        ((Reason("never", "never built"), Reason("pending", "input data will be rebuilt")), "never built"),
+        ((Reason("pending", "input data will be rebuilt"),), "input data will be rebuilt"),
+        (
+            tuple(Reason("pending", f"input {name} will be rebuilt") for name in "abcd"),
+            "inputs a, b, c, … will be rebuilt",
+        ),
+        (tuple(Reason("parameter", f"k{n} 1 → 2") for n in range(5)), "k0 1 → 2; k1 1 → 2; k2 1 → 2, and 2 more"),
+    ],
+)
+def test_reasons(reasons: tuple[Reason, ...], text: str) -> None:
+    assert why(reasons) == text
 
 
 def test_values() -> None:

@@ -83,7 +83,7 @@ class FakeRuntime:
 
     def _answer(self, prompt: Sequence[int], max_tokens: int) -> Completion:
         text = bytes(i for i in prompt if i < 256).decode()
-        question = text.rsplit("user\n", 1)[1].removesuffix("\nassistant\n")
+        question = re.split(r"(?:user|human)\n", text.removesuffix("\nassistant\n"))[-1]
         answer = self._answers.get(question, self._default)
         ids = list(answer.encode())
         stopped = self._stops and len(ids) < max_tokens

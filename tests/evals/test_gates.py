@@ -93,7 +93,7 @@ def test_a_rise_of_the_loss_in_percent() -> None:
     assert found.figure == pytest.approx(0.1 / 3.0)
     assert found.base == pytest.approx(1.5) and found.value == pytest.approx(1.55)
     assert (found.status, found.passed) == ("failed", False)
-    assert "a rise of 3.3 %" in found.detail
+    assert "a rise of 3.33 %" in found.detail
     assert judge(parse("task.loss rise <= 10%", METRICS, []), after, before).status == "passed"
 
 

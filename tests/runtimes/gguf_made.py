@@ -1,4 +1,4 @@
-"""A float32 GGUF of a tiny Llama checkpoint, written with the gguf package alone: an oracle that owes nothing to our exporter."""
+"""A float32 GGUF of a tiny Llama checkpoint, written with the gguf package alone: it owes nothing to our exporter."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def make_gguf(path: Path, checkpoint: Path, **overrides: Any) -> Path:
-    """Write `checkpoint` (of `tests.models_made.make_llama`) as `path`. `overrides`: "chat_template", "eos_token_id"."""
+    """Write `checkpoint` (of `tests.models_made.make_llama`). `overrides`: "chat_template", "eos_token_id"."""
     import gguf
     from safetensors.torch import load_file
 

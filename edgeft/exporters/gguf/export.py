@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgeft.errors import storage_errors
 from edgeft.exporters import Exported, ExportSource
 from edgeft.exporters.gguf import card
 from edgeft.exporters.gguf.families import family_of
@@ -47,7 +48,7 @@ def export(
     family.check(config)
     vocabulary = read_vocabulary(source.base, config)
     threads = int(options.get("threads") or available_cores())
-    with torch_threads(threads):
+    with torch_threads(threads), storage_errors(folder):
         tensors: dict[str, Deferred] = family.tensors(config, source.weights())
         metadata = _metadata(source, config, kind, family, vocabulary, tensors)
         plan = layout(kind, family.ARCH, metadata, tensors, folder)

@@ -29,7 +29,7 @@ _SOURCE = {"F32": "F32", "F16": "F16", "BF16": "BF16"}
 
 @dataclass(frozen=True)
 class Layout:
-    """`types`: tensor name -> ggml type, in file order. `fallbacks`: how many could not hold the type meant for them."""
+    """`types`: tensor name -> ggml type, in file order. `fallbacks`: how many tensors got another type than meant."""
 
     types: Mapping[str, str]
     fallbacks: int = 0

@@ -135,7 +135,7 @@ def _other_ends(folder: Path, config: Mapping[str, Any], eos: int | None) -> lis
 def _added(
     tokenizer: Mapping[str, Any], settings: Mapping[str, Any], tokens: list[str], special: Mapping[str, int]
 ) -> tuple[bool, bool]:
-    """Whether encoding a text adds the first and the last special token: by the post-processor, else by the settings."""
+    """Whether encoding a text adds bos and eos: by the post-processor, else by the settings."""
     post = tokenizer.get("post_processor")
     if post is None:
         return settings.get("add_bos_token") is True, settings.get("add_eos_token") is True

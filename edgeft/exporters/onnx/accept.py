@@ -1,7 +1,7 @@
 """The last step of every ONNX export: a session is opened and the graph is run, before the folder is accepted.
 
-The builder can write files that do not load (asymmetric int4 of tied models), that load and cannot run (a head size that
-is not a multiple of 16), or that fail on the second token (fp16 on CPUs), each without an error.
+The builder can write files that do not load (asymmetric int4 of tied models), that load and cannot run (a head size
+that is not a multiple of 16), or that fail on the second token (fp16 on CPUs), each without an error.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _LENGTH = 8  # tokens of the trial text; the last is also read on its own, from the cache
-# How far cached and full logits may differ, as a share of the largest logit. Quantized activations (accuracy level 4) are
-# rounded per block and therefore differ between one token and many.
+# How far cached and full logits may differ, as a share of the largest logit. Quantized activations (accuracy level 4)
+# are rounded per block, which amplifies the last bits in which one token differs from many.
 _TOLERANCE = {"fp32": 1e-4, "int8": 0.2, "int4": 0.2}
 
 
-def accept(graph: Path, *, vocab_size: int, type_name: str) -> None:
+def accept(graph: Path, *, vocab_size: int, head_size: int, type_name: str) -> None:
     """Run `graph` once on a whole text and once with its last token read from the KV cache; compare both.
 
     Raises `EdgeftError` that says at which step the file fails.
@@ -39,8 +39,9 @@ def accept(graph: Path, *, vocab_size: int, type_name: str) -> None:
         raise _refused("ONNX Runtime cannot load the exported graph", error) from None
     ids = np.arange(_LENGTH, dtype=np.int64)[None] * 7 % vocab_size
     try:
-        full, _ = _run(session, ids, None)
-        _, cache = _run(session, ids[:, :-1], None)
+        empty = _empty_cache(session, head_size)
+        full, _ = _run(session, ids, empty)
+        _, cache = _run(session, ids[:, :-1], empty)
         cached, _ = _run(session, ids[:, -1:], cache)
     except Exception as error:
         raise _refused("ONNX Runtime loads the exported graph and cannot run it", error) from None
@@ -48,16 +49,17 @@ def accept(graph: Path, *, vocab_size: int, type_name: str) -> None:
         raise EdgeftError(f"the exported graph gives logits of shape {full.shape}, or some that are not numbers")
     difference = float(np.abs(full[:, -1] - cached[:, -1]).max()) / max(float(np.abs(full).max()), 1e-6)
     if difference > _TOLERANCE[type_name]:
-        raise EdgeftError(f"the exported graph answers differently from its cache (by {difference:.1%} of its largest logit)")
+        raise EdgeftError(
+            f"the exported graph answers differently from its cache (by {difference:.1%} of its largest logit)"
+        )
 
 
 def _run(
-    session: Any, ids: NDArray[np.int64], cache: dict[str, NDArray[Any]] | None
+    session: Any, ids: NDArray[np.int64], past: dict[str, NDArray[Any]]
 ) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
-    """(float32[1, T, V] logits, the cache afterwards) of one run; `cache` None is an empty one."""
+    """(float32[1, T, V] logits, the cache afterwards) of one run."""
     import numpy as np
 
-    past = _empty_cache(session) if cache is None else cache
     length = ids.shape[1] + next(iter(past.values())).shape[2]
     named = {
         "input_ids": ids,
@@ -72,15 +74,12 @@ def _run(
     return logits, {name.replace("present", "past_key_values"): value for name, value in by_name.items()}
 
 
-def _empty_cache(session: Any) -> dict[str, NDArray[Any]]:
-    import json
-
+def _empty_cache(session: Any, head_size: int) -> dict[str, NDArray[Any]]:
     import numpy as np
 
     kinds = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-    settings = json.loads((Path(session._model_path).parent / "genai_config.json").read_text())["model"]["decoder"]
     return {
-        entry.name: np.zeros((1, entry.shape[1], 0, settings["head_size"]), dtype=kinds[entry.type])
+        entry.name: np.zeros((1, entry.shape[1], 0, head_size), dtype=kinds[entry.type])
         for entry in session.get_inputs()
         if entry.name.startswith("past_key_values")
     }

@@ -1,7 +1,7 @@
-"""onnxruntime-genai's model builder, called as a library: quietly, offline, and with the same bytes for the same weights.
+"""onnxruntime-genai's model builder, called as a library: quietly, offline, the same bytes for the same weights.
 
-One function, used by `decoder`. The builder prints, draws bars, changes the root logger and `sys.path`, and stamps the git
-commit of whatever repository it happens to be installed under into the graph; all of that is held back here.
+One function, used by `decoder`. The builder prints, draws bars, changes the root logger and `sys.path`, and stamps the
+git commit of whatever repository it happens to be installed under into the graph; all of that is held back here.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeft.errors import EdgeftError, ModelError, storage_errors
+from edgeft.models.quiet import quiet
 
 
 def build(checkpoint: Path, folder: Path, *, precision: str, options: Sequence[str], cache: Path) -> None:
@@ -31,9 +32,7 @@ def build(checkpoint: Path, folder: Path, *, precision: str, options: Sequence[s
             parsed = builder.parse_extra_options(
                 str(checkpoint), str(checkpoint), str(folder), precision, "cpu", str(cache), list(options)
             )
-            builder.create_model(
-                str(checkpoint), str(checkpoint), str(folder), precision, "cpu", str(cache), **parsed
-            )
+            builder.create_model(str(checkpoint), str(checkpoint), str(folder), precision, "cpu", str(cache), **parsed)
         except NotImplementedError as error:
             raise ModelError(
                 f"onnxruntime-genai's builder does not know this architecture ({_first_line(error)})",
@@ -53,10 +52,12 @@ def _held_back(said: io.StringIO) -> Iterator[Any]:
         warnings.simplefilter("ignore")
         try:
             logging.disable(logging.ERROR)  # "Gather only supports 4 bits quantization" is logged as an error
-            from onnxruntime_genai.models import builder
-            from onnxruntime_genai.models.builders.base import Model  # (also reachable as `builders.base`)
+            from onnxruntime_genai import models
 
-            with _without_commit([Model, builder.Model]), _plain_transformers():
+            sys.path.append(str(Path(models.__file__).parent))  # the builder imports its neighbours by bare names
+            from onnxruntime_genai.models import builder
+
+            with _without_commit(builder.Model), quiet():
                 yield builder
         finally:
             root.handlers[:], level, sys.path[:], disabled = before
@@ -65,30 +66,14 @@ def _held_back(said: io.StringIO) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def _without_commit(classes: Sequence[Any]) -> Iterator[None]:
+def _without_commit(model: Any) -> Iterator[None]:
     """Keep the commit of the surrounding git repository out of the graph's `producer_version`."""
-    before = [(kind, kind.__dict__["get_genai_commit"]) for kind in dict.fromkeys(classes)]
-    for kind, _ in before:
-        kind.get_genai_commit = classmethod(lambda _: None)
+    before = model.__dict__["get_genai_commit"]
+    model.get_genai_commit = classmethod(lambda _: None)
     try:
         yield
     finally:
-        for kind, method in before:
-            kind.get_genai_commit = method
-
-
-@contextlib.contextmanager
-def _plain_transformers() -> Iterator[None]:
-    """No progress bars of transformers while the builder loads the checkpoint."""
-    from transformers.utils import logging as transformers_logging
-
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
+        model.get_genai_commit = before
 
 
 def _first_line(error: Exception) -> str:

@@ -1,6 +1,6 @@
 """Base and adapter to an onnxruntime-genai folder: merged into a scratch checkpoint, built, run once, described.
 
-`export` is the "onnx" row of `edgeft.exporters.EXPORTS`; `check` says beforehand, without reading weights, whether it can.
+`export` is the "onnx" row of `edgeft.exporters.EXPORTS`; `check` says beforehand, without reading weights, if it can.
 """
 
 from __future__ import annotations
@@ -23,6 +23,14 @@ from edgeft.weights.checkpoint import read_config
 
 GRAPH = "model.onnx"
 _SCRATCH = ".scratch"
+# The text decoders of builder 0.18; `check` refuses others before any weight is read.
+ARCHITECTURES = tuple(
+    f"{name}ForCausalLM"
+    for name in (
+        "Ernie4_5", "Gemma", "Gemma2", "Gemma3", "Granite", "HunYuanDenseV1", "Lfm2", "Llama", "Mistral", "Nemotron",
+        "Olmo", "Phi", "Phi3", "Qwen2", "Qwen3", "SmolLM3",
+    )
+)  # fmt: skip
 _HEAD_MULTIPLE = 16  # ONNX Runtime's GroupQueryAttention
 
 
@@ -31,8 +39,14 @@ def check(base: Path, type_name: str) -> None:
     if type_name not in TYPES:
         raise InputError(f"unknown ONNX type {type_name!r}", do=suggestion(type_name, TYPES))
     config = read_config(base)
-    heads, hidden = config.get("num_attention_heads"), config.get("hidden_size")
-    size = config.get("head_dim") or (hidden // heads if heads and hidden else 0)
+    names = config.get("architectures") or ["(none)"]
+    if names[0] not in ARCHITECTURES:
+        raise ModelError(
+            f"onnxruntime-genai's builder does not export the architecture {names[0]}",
+            where=base / "config.json",
+            do=f"it exports {', '.join(name.removesuffix('ForCausalLM') for name in ARCHITECTURES)}",
+        )
+    size = _head_size(config)
     if size % _HEAD_MULTIPLE:
         raise ModelError(
             f"its attention heads have the size {size}; ONNX Runtime needs a multiple of {_HEAD_MULTIPLE}",
@@ -41,13 +55,20 @@ def check(base: Path, type_name: str) -> None:
         )
 
 
+def _head_size(config: Mapping[str, Any]) -> int:
+    heads, hidden = config.get("num_attention_heads"), config.get("hidden_size")
+    return int(config.get("head_dim") or (hidden // heads if heads and hidden else 0))
+
+
 def export(
     source: ExportSource, type_name: str, folder: Path, options: Mapping[str, Any], listen: Listener = silent
 ) -> Exported:
     """Write `model.onnx`, its data file, `genai_config.json`, the tokenizer's files and a README.md into `folder`.
 
-    options  see `OnnxOptions`. The graph has been run on this machine's ONNX Runtime when this returns. Raises `ModelError`
-    for what the builder cannot do, `EdgeftError` for a graph that ONNX Runtime does not run.
+    options  see `OnnxOptions`
+
+    The graph has been run on this machine's ONNX Runtime when this returns. Raises `ModelError` for what the builder
+    cannot do, `EdgeftError` for a graph that ONNX Runtime does not run.
     """
     chosen = parse_options(options)
     check(source.base, type_name)
@@ -59,7 +80,7 @@ def export(
         build(checkpoint, folder, precision=type_name, options=switches, cache=scratch / "cache")
         write_settings(folder, checkpoint, settings, source, type_name)
     listen(Progress(2, 3, "step", "running the graph once"))
-    accept(folder / GRAPH, vocab_size=settings.vocab_size, type_name=type_name)
+    accept(folder / GRAPH, vocab_size=settings.vocab_size, head_size=_head_size(config), type_name=type_name)
     listen(Progress(3, 3, "step", "done"))
     return Exported(_facts(source, type_name, folder, chosen, settings))
 
@@ -90,7 +111,6 @@ def _facts(
     source: ExportSource, type_name: str, folder: Path, options: OnnxOptions, settings: Settings
 ) -> dict[str, Any]:
     sizes = {name: path.stat().st_size for name, path in walk_files(folder)}
-    quantized = type_name != "fp32"
     return {
         "format": "onnx",
         "type": type_name,
@@ -98,7 +118,7 @@ def _facts(
         "size": sum(size for name, size in sizes.items() if name.startswith(GRAPH)),
         "base": source.base_ref,
         "merge_base": source.merge_base if source.adapter else None,
-        "options": options.model_dump(exclude={"threads", "max_length"}) if quantized else {},
+        "options": {} if type_name == "fp32" else options.model_dump(exclude={"threads", "max_length"}),
         "vocab_size": settings.vocab_size,
         "context_length": settings.context_length,
         "stop_ids": list(settings.stop_ids),

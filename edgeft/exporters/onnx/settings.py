@@ -1,7 +1,8 @@
 """What stands beside the graph: genai_config.json, tokenizer files, chat template and README, as training had them.
 
-Called by `decoder` after the builder has written its own. The builder guesses (a BOS id of 1 where there is no BOS), reads
-stop tokens from configs only, and saves the tokenizer in a form that older transformers cannot load; all three are put right.
+Called by `decoder` after the builder has written its own. The builder guesses (a BOS id of 1 where there is no BOS),
+reads stop tokens from configs only, and saves the tokenizer in a form that transformers 4 cannot load; all three are
+put right.
 """
 
 from __future__ import annotations
@@ -84,7 +85,9 @@ def _write_tokenizer(folder: Path, checkpoint: Path, settings: Settings) -> None
     config.pop("chat_template", None)
     limit = config.get("model_max_length")
     if not isinstance(limit, int) or limit > settings.context_length:
-        config["model_max_length"] = settings.context_length  # "no limit" is a number of 31 digits, which readers choke on
+        config["model_max_length"] = (
+            settings.context_length
+        )  # "no limit" is a number of 31 digits, which readers choke on
     write_json(folder / _TOKENIZER_CONFIG, config)
     if settings.template is None:
         (folder / _TEMPLATE).unlink(missing_ok=True)

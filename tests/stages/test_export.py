@@ -1,0 +1,104 @@
+"""The `export` and `merge` stages: they join what the domain packages do, and their Params reach it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from edgeft import artifact
+from edgeft.artifact import Artifact, Outcome
+from edgeft.errors import InputError
+from edgeft.exporters import EXPORTS
+from edgeft.pipeline.stage import Inputs, Work
+from edgeft.stages import export, merge
+
+
+@pytest.fixture
+def inputs(tiny_llama: Path, tiny_adapter: Path, tmp_path: Path) -> Inputs:
+    """An adapter artifact, as the train stage leaves it, with the names of its quantized weights."""
+    from edgeft.models.identity import base_digest
+    from edgeft.weights.adapter import open_adapter
+
+    folder = Path(shutil.copytree(tiny_adapter, tmp_path / "adapter"))
+    quantization = {"quant_type": "nf4", "double_quant": True, "blocksize": 64, "dtype": "float32"}
+    training = {
+        "base": {"ref": "builtin:tiny", "digest": base_digest(tiny_llama)},
+        "quantization": {**quantization, "weights": sorted(open_adapter(tiny_adapter).loras)},
+    }
+    (folder / "training.json").write_text(json.dumps(training))
+    artifact.finish(
+        folder, Outcome("adapter"), stage="train", fingerprint="f" * 64, params={}, inputs={}, environment={}
+    )
+    return Inputs({"adapter": artifact.load(folder)}, {"base": tiny_llama})
+
+
+def finished(folder: Path, outcome: Outcome, stage: str) -> Artifact:
+    artifact.finish(folder, outcome, stage=stage, fingerprint="e" * 64, params={}, inputs={}, environment={})
+    return artifact.load(folder)
+
+
+def work(tmp_path: Path, name: str) -> Work:
+    for folder in (tmp_path / name, tmp_path / f"{name}.scratch"):
+        folder.mkdir()
+    return Work(tmp_path / name, tmp_path / f"{name}.scratch")
+
+
+def test_gguf_artifact(inputs: Inputs, tmp_path: Path) -> None:
+    place = work(tmp_path, "gguf")
+    done = export.run(export.Params(format="gguf", type="q8_0", threads=1), inputs, place)
+    found = finished(place.folder, done, "export")
+    assert found.kind == "gguf"
+    assert found.facts["merge_base"] == "dequantized"
+    assert found.facts["base"] == "builtin:tiny"
+    assert found.file(found.facts["file"]).name == "tiny-tuned-q8_0.gguf"
+    assert set(found.files) == {"tiny-tuned-q8_0.gguf", "README.md"}
+
+
+def test_merge_base_reaches_the_weights(inputs: Inputs, tmp_path: Path) -> None:
+    digests = set()
+    for merge_base in ("dequantized", "pristine"):
+        place = work(tmp_path, merge_base)
+        done = export.run(export.Params(format="gguf", type="f16", merge_base=merge_base, threads=1), inputs, place)
+        digests.add(finished(place.folder, done, "export").digest)
+        assert done.facts["merge_base"] == merge_base
+    assert len(digests) == 2
+
+
+def test_model_artifact(inputs: Inputs, tmp_path: Path) -> None:
+    place = work(tmp_path, "model")
+    found = finished(place.folder, merge.run(merge.Params(threads=1), inputs, place), "merge")
+    assert found.kind == "model"
+    assert found.facts["merge_base"] == "dequantized"
+    assert {"model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja"} <= set(found.files)
+    from edgeft.weights import open_weights
+
+    base, merged = open_weights(inputs.sources["base"]), open_weights(found.path)
+    name = "model.layers.0.self_attn.q_proj.weight"
+    assert not base[name].read().equal(merged[name].read())
+
+
+def test_the_base_alone_can_be_exported(tiny_llama: Path, tmp_path: Path) -> None:
+    place = work(tmp_path, "base")
+    done = export.run(export.Params(format="gguf", type="q8_0"), Inputs(sources={"base": tiny_llama}), place)
+    assert done.facts["merge_base"] is None
+    assert done.facts["file"] == "tiny-llama-q8_0.gguf"
+
+
+def test_unknown_formats_and_types(inputs: Inputs, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unknown export format 'ggfu'"):
+        export.run(export.Params(format="ggfu", type="f16"), inputs, work(tmp_path, "a"))
+    with pytest.raises(InputError, match="unknown GGUF type 'q9'"):
+        export.run(export.Params(format="gguf", type="q9"), inputs, work(tmp_path, "b"))
+
+
+def test_threads_do_not_change_the_fingerprint() -> None:
+    for params in (export.Params, merge.Params):
+        extra = params.model_fields["threads"].json_schema_extra
+        assert extra == {"fingerprint": False}
+
+
+def test_the_table_names_what_the_artifact_kinds_are() -> None:
+    assert set(EXPORTS) <= set(artifact.KINDS)

@@ -1,0 +1,76 @@
+"""Small datasets, and trainings of them, for tests: real stages on a random tiny model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeft.artifact import Artifact
+from edgeft.pipeline.stage import Inputs, Work
+from edgeft.progress import Listener, silent
+from edgeft.stages import data as data_stage
+from edgeft.training.arguments import Settings
+from edgeft.training.run import Job, Result, train
+
+ROOMS = ("kitchen", "bedroom", "bath", "hall")
+
+
+def rows(count: int) -> list[dict[str, Any]]:
+    """Household commands of several lengths."""
+    found = []
+    for i in range(count):
+        room, action = ROOMS[i % 4], "on" if i % 3 else "off"
+        said = f"Turn the {room} light {action}" + " please" * (i % 4) + f" ({i})"
+        answer = json.dumps({"device": "light", "room": room, "action": action})
+        found.append(
+            {"messages": [{"role": "user", "content": said}, {"role": "assistant", "content": answer}]},
+        )
+    return found
+
+
+def write_rows(path: Path, count: int) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows(count)), encoding="utf-8")
+    return path
+
+
+def make_dataset(folder: Path, base: Path, count: int = 40, **section: Any) -> Path:
+    """A dataset artifact's files, made by the data stage (no artifact.json)."""
+    folder.mkdir(parents=True)
+    source = write_rows(folder.parent / f"{folder.name}.jsonl", count)
+    params = data_stage.Params(
+        datasets=[{"path": source.name, "type": "messages"}],  # type: ignore[list-item]
+        **{"val_set_size": 8, "sequence_len": 128, **section},
+    )
+    data_stage.run(params, Inputs(sources={"base": base, "datasets.0": source}), Work(folder, folder))
+    return folder
+
+
+def dataset_artifact(folder: Path) -> Artifact:
+    return Artifact(folder, "dataset", "data", "f" * 16, "d" * 16)
+
+
+def run_training(
+    folder: Path, base: Path, dataset: Path, *, scratch: Path | None = None, listen: Listener = silent, **settings: Any
+) -> Result:
+    """Train into `folder`; a few quick steps unless told otherwise."""
+    folder.mkdir(parents=True, exist_ok=True)
+    scratch = scratch or folder.parent / f"{folder.name}-scratch"
+    scratch.mkdir(exist_ok=True)
+    defaults: Mapping[str, Any] = {
+        "max_steps": 6,
+        "micro_batch_size": 4,
+        "learning_rate": 1e-3,
+        "lora_r": 4,
+        "lora_alpha": 8,
+        "threads": 1,
+        "logging_steps": 2,
+    }
+    job = Job(base, "tiny", dataset, folder, scratch, Settings(**{**defaults, **settings}), listen=listen)
+    return train(job)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The reproducible files of an adapter."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name != "speed.json"}
