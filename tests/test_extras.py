@@ -1,4 +1,4 @@
-"""The extras of pyproject.toml are those that `edgeft.extras` checks for, and everything that is installed is pinned."""
+"""The extras of pyproject.toml are those that `edgeft.extras` checks for; everything that is installed is pinned."""
 
 from __future__ import annotations
 

@@ -220,7 +220,8 @@ class LiveReporter:
         elif step.what != self._what:  # another part of the work: its own clock
             self.progress.reset(self._task)
         self._what = step.what
-        parts = [amount(step), values(step.values)] if step.total or step.done else [step.what]
+        shown = {name: value for name, value in step.values.items() if name != "left"}  # the bar has its own
+        parts = [amount(step), values(shown)] if step.total or step.done else [step.what]
         self.progress.update(
             self._task,
             completed=step.done,

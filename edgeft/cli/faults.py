@@ -15,7 +15,8 @@ def tell(error: BaseException, *, debug: bool) -> int:
     if isinstance(error, SystemExit):  # a library's own: nothing of ours exits
         return error.code if isinstance(error.code, int) else 1
     if debug and not isinstance(error, click.exceptions.Exit | click.Abort):
-        traceback.print_exception(error)
+        for one in error.errors if isinstance(error, Errors) else (error,):
+            traceback.print_exception(one)
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     if isinstance(error, click.ClickException):

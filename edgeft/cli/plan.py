@@ -84,7 +84,7 @@ def _line(planned: Planned, takes: Estimate | None) -> None:
     from edgeft.cli.faults import printable
 
     status = str(planned.status)
-    head = f"{planned.target.name:<20} {click.style(f'{status:<14}', fg=COLOURS.get(status))} "
+    head = f"{planned.target.name:<20} {click.style(status, fg=COLOURS.get(status))}{'':{15 - len(status)}}"
     reasons = printable(why(planned.reasons, most=12))
     first, *rest = textwrap.wrap(reasons, width=80 - 36, break_on_hyphens=False) or [""]
     click.echo((head + first).rstrip())

@@ -1,4 +1,4 @@
-"""`edgeft report RECIPE`: write the HTML report again, from whatever artifacts there are, and open it."""
+"""`edgeft report RECIPE`: write the HTML report from whatever artifacts there are now, and open it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgeft.cli.options import Command, json_option, print_json, recipe_argument
 @json_option
 @click.pass_context
 def command(ctx: click.Context, recipe: Path, show: bool | None, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Write the report of RECIPE again, from the artifacts that are there, and open it. Nothing else is built."""
+    """Write the report of RECIPE from the artifacts that are there now, and open it. Nothing else is built."""
     import sys
 
     from edgeft.cli.console import reporter
@@ -27,7 +27,12 @@ def command(ctx: click.Context, recipe: Path, show: bool | None, overrides: tupl
 
     opened = open_project(recipe, overrides)
     with reporter(to_stderr=as_json) as events:
-        result = run(opened.targets, opened.project, Options(["report"], force=True, lenient_only=True), events)
+        result = run(
+            opened.targets,
+            opened.project,
+            Options(["report"], lenient_only=True),
+            lambda event: events(event) if event.target == "report" else None,
+        )
     written = result["report"]
     if written.error is not None:
         raise written.error

@@ -59,7 +59,8 @@ def gguf_commands(path: Path, recipe: str) -> Iterator[str]:
     yield f"  ollama create {recipe.lower()} -f Modelfile && ollama run {recipe.lower()}"
     yield "Python (pip install llama-cpp-python)"
     yield "  from llama_cpp import Llama"
-    yield f'  model = Llama("{path}", n_ctx=0, verbose=False)'
+    yield f'  path = "{path}"'
+    yield "  model = Llama(path, n_ctx=0, verbose=False)"
     yield '  messages = [{"role": "user", "content": "Hello"}]'
     yield '  print(model.create_chat_completion(messages)["choices"][0]["message"])'
 

@@ -1,7 +1,7 @@
 """What can be wrong with a dataset's rows: each kind, how it is told, and what to do about it.
 
-A pass over the data collects `Fault`s; `errors_of` turns them into one `DataError` per kind and file, counted, the first places
-named. Used by `edgeft.data.rows` and `edgeft.data.tokens`.
+A pass over the data collects `Fault`s; `errors_of` turns them into one `DataError` per kind and file, counted, the
+first places named. Used by `edgeft.data.rows` and `edgeft.data.tokens`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Fault:
 
 
 def errors_of(faults: Iterable[Fault]) -> list[DataError]:
-    """One error per file and kind, in the order of their first places; each counts its rows and lists the first ones."""
+    """One error per file and kind, in the order of their first places; each counts its rows and lists the first."""
     groups: dict[tuple[str, str], list[Fault]] = {}
     for fault in faults:
         groups.setdefault((fault.where.file, fault.kind), []).append(fault)

@@ -1,12 +1,13 @@
 """What the model really sees of a conversation: rendered by its template, tokenized, and which tokens are trained.
 
-A trained turn is what the model has to write itself: from behind the generation prompt up to and with the end-of-turn token.
-Its place is derived by rendering the conversation up to and with that turn; whatever cannot be placed exactly is refused, so a
-mask is exact or there is none. Used by `edgeft.data.prepare`.
+A trained turn is what the model has to write itself: from behind the generation prompt up to and with the end-of-turn
+token. Its place is derived by rendering the conversation up to and with that turn; whatever cannot be placed exactly
+is refused, so a mask is exact or there is none. Used by `edgeft.data.prepare`.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -92,7 +93,9 @@ class Masker:
         for number, turn in enumerate(turns, 1):
             found = self._special.search(turn["content"])
             if found:
-                raise BadRow("special token", f"turn {number} ({turn['role']}) holds the special token {found.group()!r}")
+                raise BadRow(
+                    "special token", f"turn {number} ({turn['role']}) holds the special token {found.group()!r}"
+                )
 
     def _render(self, turns: list[Turn], *, prompt: bool = False) -> str:
         import jinja2
@@ -145,13 +148,13 @@ class Masker:
         return Span(index, start, at + len(content), stop)
 
     def _tokens(self, text: str, spans: list[Span]) -> tuple[list[int], list[tuple[int, int]], bool]:
-        """Token ids with their character offsets, such that the ids before an answer are those of its prompt alone: what
-        the model will be given when it has to answer."""
+        """Token ids with their character offsets, such that the ids before an answer are those of its prompt alone:
+        what the model will be given when it has to answer."""
         ids, offsets = self._tokenize(text, 0)
         if all(self._starts_clean(text, ids, offsets, span.start) for span in spans):
             return ids, offsets, False
         cuts = [0, *(span.start for span in spans), len(text)]
-        pieces = [self._tokenize(text[a:b], a) for a, b in zip(cuts, cuts[1:], strict=False) if a < b]
+        pieces = [self._tokenize(text[a:b], a) for a, b in itertools.pairwise(cuts) if a < b]
         joined = [token for piece, _ in pieces for token in piece]
         if self._tokenizer.decode(joined) != self._tokenizer.decode(ids):
             raise BadRow(
@@ -179,7 +182,8 @@ class Masker:
             if end is None:
                 raise BadRow(
                     "refused by template",
-                    f"turn {span.turn + 1} cannot be masked exactly: the template writes no end-of-turn token behind it",
+                    f"turn {span.turn + 1} cannot be masked exactly: "
+                    "the template writes no end-of-turn token behind it",
                 )
             labels[first : end + 1] = ids[first : end + 1]
             ends.append(ids[end])

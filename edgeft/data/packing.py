@@ -1,7 +1,7 @@
 """Several rows in one sequence: which rows go together. Used by `edgeft.training` and by the statistics.
 
-Rows never see each other: position ids restart with each row, and without an attention mask transformers keeps the rows of one
-sequence apart (a test compares packed with separate losses).
+Rows never see each other: position ids restart with each row, and without an attention mask transformers keeps the
+rows of one sequence apart (a test compares packed with separate losses).
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 
 def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Indices of rows by sequence: longest row first, each into the fullest sequence it still fits (best fit decreasing).
+    """Indices of rows by sequence: longest row first, each into the fullest sequence it still fits (best fit
+    decreasing).
 
     No row is split; a row longer than `capacity` is a ValueError. O(n log n); the same lengths give the same sequences.
     """

@@ -1,4 +1,5 @@
-"""From dataset files to what is trained on: read, checked, split, rendered, masked, measured. Called by the `data` stage.
+"""From dataset files to what is trained on: read, checked, split, rendered, masked, measured. Called by the `data`
+stage.
 
 Everything wrong with the rows comes back together; nothing is dropped without being counted.
 """
@@ -46,9 +47,7 @@ class Plan:
     extra: Mapping[str, Any] = field(default_factory=dict)  # copied into stats.json
 
 
-def prepare(
-    plan: Plan, tokenizer: Any, *, stop_ids: Sequence[int] = (), listen: Listener = silent
-) -> Prepared:
+def prepare(plan: Plan, tokenizer: Any, *, stop_ids: Sequence[int] = (), listen: Listener = silent) -> Prepared:
     """Read and tokenize a dataset. `DataError`, or `Errors` with all faults of all files, when rows cannot be used."""
     splits = read_splits(plan)
     masker = Masker(tokenizer, plan.roles, stop_ids)
@@ -82,9 +81,7 @@ def read_splits(plan: Plan) -> dict[str, list[Row]]:
             faults += wrong
     raise_faults(faults)
     if plan.val_set_size is not None or plan.test_set_size is not None:
-        divided = split_off(
-            rows["train"], validation=plan.val_set_size, test=plan.test_set_size, seed=plan.seed
-        )
+        divided = split_off(rows["train"], validation=plan.val_set_size, test=plan.test_set_size, seed=plan.seed)
         rows = {split: divided[split] + (rows[split] if split != "train" else []) for split in SPLITS}
     return rows
 
@@ -146,7 +143,7 @@ def warnings_of(prepared: Prepared, stop_ids: Sequence[int], tokenizer: Any) -> 
         if end not in stop_ids:
             text = tokenizer.convert_ids_to_tokens(end)
             found.append(
-                f"training teaches the model to end its turn with {text!r}, which the base's generation config does not "
-                "stop at: it is added to the stop tokens of everything that is made from this run"
+                f"training teaches the model to end its turn with {text!r}, which the base's generation config does "
+                "not stop at: it is added to the stop tokens of everything that is made from this run"
             )
     return found

@@ -36,7 +36,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class Row:
-    """One row, normalised. `line` is where it stands in `file`; `id` is "file:line" with the shortest telling file name."""
+    """One row, normalised. `line` is where it stands in `file`; `id` is "file:line" with the shortest telling file
+    name."""
 
     id: str
     file: str
@@ -59,7 +60,7 @@ class Row:
 
 
 def check_rows(entries: Iterable[Entry]) -> list[DataError]:
-    """All faults of dataset files that can be found without a tokenizer, as errors ready to be shown; empty when sound."""
+    """All faults of dataset files that show without a tokenizer, as errors ready to be told; empty when sound."""
     from edgeft.data.faults import errors_of
 
     faults: list[Fault] = []

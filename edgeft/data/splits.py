@@ -20,9 +20,7 @@ def size_of(wanted: float, rows: int) -> int:
     return max(1, round(wanted * rows)) if wanted < 1 else round(wanted)
 
 
-def split_off(
-    rows: Sequence[Row], *, validation: float | None, test: float | None, seed: int
-) -> dict[str, list[Row]]:
+def split_off(rows: Sequence[Row], *, validation: float | None, test: float | None, seed: int) -> dict[str, list[Row]]:
     """`rows` divided into train, validation and test; the rows of each keep their order.
 
     Which rows go where depends on their content and the seed only. Exact duplicates stay together, so a split may be a

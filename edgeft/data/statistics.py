@@ -1,4 +1,5 @@
-"""Figures of a dataset: rows, tokens, lengths, what a sequence length does to it. Written to stats.json, shown by the CLI."""
+"""Figures of a dataset: rows, tokens, lengths, what a sequence length does to it. Written to stats.json, shown by the
+CLI."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ def length_figures(lengths: Sequence[int]) -> dict[str, Any]:
 
 
 def split_figures(kept: Sequence[Example], dropped: Sequence[Example]) -> dict[str, Any]:
-    """Figures of one split: `kept` rows are trained or evaluated on, `dropped` ones are longer than the sequence length."""
+    """Figures of one split: `kept` rows are trained or evaluated on, `dropped` ones are longer than the sequence
+    length."""
     roles: dict[str, int] = {}
     for example in kept:
         for role, count in example.roles.items():

@@ -1,10 +1,12 @@
 """A dataset artifact's files: written by the `data` stage, read by training and by `edgeft data show`.
 
-Layout (docs/architecture.md): {train,validation,test}.jsonl, {train,validation}.parquet, stats.json. Same rows, same bytes.
+Layout (docs/architecture.md): {train,validation,test}.jsonl, {train,validation}.parquet, stats.json. Same rows, same
+bytes.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +70,7 @@ def read_tokens(path: Path) -> Tokens:
     table = pq.read_table(path, memory_map=True).combine_chunks()
     columns: dict[str, list[Any]] = {}
     for name in ("input_ids", "labels"):
-        rows = [chunk for chunk in table.column(name).chunks]
+        rows = list(table.column(name).chunks)
         columns[name] = [row for chunk in rows for row in _arrays(chunk)]
     return Tokens(table.column("id").to_pylist(), columns["input_ids"], columns["labels"])
 
@@ -76,7 +78,7 @@ def read_tokens(path: Path) -> Tokens:
 def _arrays(chunk: Any) -> Iterator[Any]:
     """The rows of an Arrow list array as numpy views."""
     values, offsets = chunk.values.to_numpy(), chunk.offsets.to_numpy()
-    for start, stop in zip(offsets, offsets[1:], strict=False):
+    for start, stop in itertools.pairwise(offsets):
         yield values[start:stop]
 
 

@@ -112,7 +112,7 @@ def _check_places(tuned: Any, tensors: dict[str, Any], folder: Path) -> None:
     for name in sorted(places):
         if tuple(tensors[name].shape) != places[name]:
             raise ModelError(
-                f"the adapter's {name!r} has the shape {tuple(tensors[name].shape)}, the base model needs {places[name]}",
+                f"the adapter's {name!r} has the shape {tuple(tensors[name].shape)}, the base needs {places[name]}",
                 where=folder,
                 do=do,
             )

@@ -1,7 +1,7 @@
 """What `base_model:` names: `builtin:NAME`, a folder, or a hub id; resolved to a local folder of safetensors and JSON.
 
-Called by the pipeline (fingerprint of a "model" source), by runtimes and by stages. Imports nothing heavy; a hub id that is
-not in the local cache is downloaded only by `fetch`.
+Called by the pipeline (fingerprint of a "model" source), by runtimes and by stages. Imports nothing heavy; a hub id
+that is not in the local cache is downloaded only by `fetch`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from edgeft.registry import suggestion
 BUILTIN = Path(__file__).parent / "builtin"
 # What is downloaded and read of a hub repository: weights only as safetensors, no code.
 PATTERNS = ("*.safetensors", "*.json", "tokenizer.model", "*.jinja", "merges.txt", "vocab.txt", "README.md", "LICENSE*")
-_HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$|^[\w.-]+$")
+_HUB_ID = re.compile(r"^[\w.-]+(/[\w.-]+)?(@[\w./-]+)?$")  # ORG/NAME, NAME, either with @REVISION
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -50,7 +50,9 @@ def find(ref: str, *, relative_to: Path | None = None) -> Base:
     if local.is_dir():
         return Base(ref, "folder", local.resolve())
     if path.is_absolute() or ref.startswith((".", "~")) or not _HUB_ID.match(ref):
-        raise ModelError("the base model folder is not there", where=local, do="give a folder, a hub id or builtin:NAME")
+        raise ModelError(
+            "the base model folder is not there", where=local, do="give a folder, a hub id or builtin:NAME"
+        )
     name, _, revision = ref.partition("@")
     return _find_in_cache(ref, name, revision or "main")
 

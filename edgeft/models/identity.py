@@ -19,8 +19,9 @@ _SAMPLE_BYTES = 1 << 16
 
 
 def base_digest(folder: Path) -> str:
-    """sha256 in hex of config.json, tokenizer.json and the weights: files up to 4 MB whole, larger ones by their size and
-    64 evenly spaced slices of 64 kB, the header's first: a base of another training differs in nearly every value."""
+    """sha256 in hex of config.json, tokenizer.json and the weights: files up to 4 MB whole, larger ones by their size
+    and 64 evenly spaced slices of 64 kB, the header's first: a base of another training differs in nearly every
+    value."""
     content = {}
     for path in sorted(folder.glob("*.safetensors")):
         content[path.name] = _sampled(path)

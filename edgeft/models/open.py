@@ -1,7 +1,8 @@
 """Open a base model with transformers, in 4 bits or not, and attach a peft adapter to it: checked, quiet, offline.
 
-Used by `edgeft.training` (to train) and `edgeft.runtimes.hf` (to answer). Nothing is filled in at random here: transformers
-and peft accept missing, left-over and NaN weights with a log line at most; all of them are a `ModelError`.
+Used by `edgeft.training` (to train) and `edgeft.runtimes.hf` (to answer). Nothing is filled in at random here:
+transformers and peft accept missing, left-over and NaN weights with a log line at most; all of them are a
+`ModelError`.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Quantization:
 
 
 def pick_device(device: str = "auto") -> str:
-    """"cuda" or "cpu"; a `MissingError` when CUDA is asked for and absent."""
+    """The device, "cuda" or "cpu"; a `MissingError` when CUDA is asked for and absent."""
     import torch
 
     if device == "auto":
@@ -77,9 +78,11 @@ def open_base(
 ) -> Any:
     """A base model folder as a transformers causal language model in eval mode, no parameter requiring gradients.
 
-    four_bit   linear layers (not the embeddings, not the head) go through bitsandbytes' 4-bit quantization. On CUDA they
+    four_bit   linear layers (not the embeddings, not the head) go through bitsandbytes' 4-bit quantization. On CUDA
+    they
                stay in 4 bits. On CPU they are dequantized once, up to 8 GiB of float32: the same values that
-               bitsandbytes would compute with at every step, without its bfloat16 shortcut on CPUs that have AVX512-BF16.
+               bitsandbytes would compute with at every step, without its bfloat16 shortcut on CPUs that have
+               AVX512-BF16.
     dtype      of all other weights and of the arithmetic
 
     `ModelError` for pickles, LFS pointers, remote code, missing, left-over, misshapen or NaN weights.
@@ -122,8 +125,8 @@ def open_tuned(base: Path, adapter: Path, *, device: str = "auto") -> Any:
 def open_adapter(model: Any, folder: Path, *, trainable: bool = False) -> Any:
     """`model` with the peft LoRA adapter of `folder` attached (a `PeftModel`).
 
-    `ModelError` for a pickle, another adapter type, layers that the model lacks or that the file lacks, other shapes, NaN.
-    Whether the base is the one trained on is `check_same_base`'s question (`open_tuned` asks it).
+    `ModelError` for a pickle, another adapter type, layers that the model lacks or that the file lacks, other shapes,
+    NaN. Whether the base is the one trained on is `check_same_base`'s question (`open_tuned` asks it).
     """
     with quiet():
         return attach(model, folder, trainable=trainable)

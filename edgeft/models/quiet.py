@@ -1,4 +1,5 @@
-"""Keep transformers, peft and bitsandbytes from talking while they work: what matters of it comes back as errors of ours.
+"""Keep transformers, peft and bitsandbytes from talking while they work: what matters of it comes back as errors of
+ours.
 
 Used by `edgeft.models.open` and `edgeft.training`.
 """

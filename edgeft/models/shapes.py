@@ -222,8 +222,16 @@ def _targeted(tensor: Tensor, targets: str | list[str]) -> bool:
 
 
 # ggml type -> (bytes, weights) of a block.
-_BLOCKS = {"F32": (4, 1), "F16": (2, 1), "Q8_0": (34, 32), "Q5_0": (22, 32), "Q4_K": (144, 256), "Q6_K": (210, 256)}
-_PLAIN = {"gguf-f32": "F32", "gguf-f16": "F16", "gguf-bf16": "F16", "gguf-q8_0": "Q8_0", "gguf-q6_k": "Q6_K"}
+_BLOCKS = {
+    "F32": (4, 1),
+    "F16": (2, 1),
+    "BF16": (2, 1),
+    "Q8_0": (34, 32),
+    "Q5_0": (22, 32),
+    "Q4_K": (144, 256),
+    "Q6_K": (210, 256),
+}
+_PLAIN = {"gguf-f32": "F32", "gguf-f16": "F16", "gguf-bf16": "BF16", "gguf-q8_0": "Q8_0", "gguf-q6_k": "Q6_K"}
 GGUF_EXPORTS = (*_PLAIN, "gguf-q4_k_m")
 _ALIGNMENT = 32
 

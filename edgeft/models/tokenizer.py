@@ -1,7 +1,8 @@
 """A base model's tokenizer and chat template, as training and the transformers runtime use them.
 
-Templates are rendered by transformers' `apply_chat_template`, which compiles them in Jinja's `ImmutableSandboxedEnvironment`
-(a test proves that an escape is refused). Called by the `data` and `train` stages and by `runtimes/hf.py`.
+Templates are rendered by transformers' `apply_chat_template`, which compiles them in Jinja's
+`ImmutableSandboxedEnvironment` (a test proves that an escape is refused). Called by the `data` and `train` stages and
+by `runtimes/hf.py`.
 """
 
 from __future__ import annotations

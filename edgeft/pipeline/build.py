@@ -27,7 +27,6 @@ from edgeft.pipeline.store import entry_name
 from edgeft.progress import Listener, Progress, silent
 from edgeft.registry import Row, lookup
 
-
 _WORTH_COLLECTING = 1.0  # seconds: a stage that took less left nothing that is worth the time
 
 
@@ -57,7 +56,7 @@ class Builder:
             if not self._store.path(target.stage, fingerprint).is_dir():
                 return False
             self._live.pin(entry_name(target.stage, fingerprint))
-            self._store.clear_scratch(target.stage, fingerprint)
+            self._store.tidy(target.stage, fingerprint)
             return True
 
     def build(self, planned: Planned, states: States) -> Built:
@@ -73,7 +72,7 @@ class Builder:
                     self._store.take_up(target.stage, fingerprint)
                     found = self._store.find(target.stage, fingerprint).artifact
                     if found is not None:
-                        self._store.clear_scratch(target.stage, fingerprint)
+                        self._store.tidy(target.stage, fingerprint)
                         return Built(found, elsewhere=True)
                 return Built(self._make(planned, states, fingerprint))
         except Exception as error:

@@ -13,7 +13,7 @@ from edgeft.pipeline.history import list_runs
 from edgeft.pipeline.locks import pinned, try_locked
 from edgeft.pipeline.store import OLD, PARTIAL
 
-_DAY = 86_400.0
+_DAY, _HOUR = 86_400.0, 3_600.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ def collect(root: Path, *, keep_days: float = 14, dry_run: bool = False) -> Garb
                 items.append(Item(path, kind, size))
             elif path.exists():
                 kept, kept_bytes = kept + 1, kept_bytes + _size(path)
+        items.extend(_temporaries(root, dry_run=dry_run))
     return Garbage(tuple(items), kept, kept_bytes)
 
 
@@ -88,6 +89,16 @@ def _collect(home: Path, item: Item, entry: str, named: set[str], since: float, 
                 path.rename(gone)
             files.remove_tree(gone)
         return size
+
+
+def _temporaries(root: Path, *, dry_run: bool) -> Iterator[Item]:
+    """Files on their way to their name when a kill came; those of live runs are younger than an hour."""
+    folders = (root / ".edgeft", *(root / ".edgeft").glob("*"), *(root / "build").glob("*"))
+    for path in sorted(path for folder in folders for path in folder.glob(".*.tmp")):
+        if path.lstat().st_mtime < time.time() - _HOUR:
+            yield Item(path, "temporary", path.lstat().st_size)
+            if not dry_run:
+                path.unlink(missing_ok=True)
 
 
 def _linked(root: Path) -> set[str]:

@@ -31,7 +31,9 @@ class Manifest:
     """The record of a run that is going on. `id` sorts by time."""
 
     def __init__(self, project: Project, options: Options, order: Sequence[Target]) -> None:
-        self.id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
+        now = time.time()  # with milliseconds, so that runs of one second sort; and a little chance, for two at once
+        stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
+        self.id = f"{stamp}-{int(now * 1000) % 1000:03d}{secrets.token_hex(1)}"
         self.path = project.home / "runs" / f"{self.id}.json"
         self._began = time.monotonic()
         recipe = project.recipe

@@ -63,8 +63,8 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Work:
-    """Where a stage works. `folder` becomes the artifact; `scratch` (checkpoints) outlives a kill of the same fingerprint
-    and is removed when the artifact is finished."""
+    """Where a stage works. `folder` becomes the artifact; `scratch` (checkpoints) outlives a kill of the same
+    fingerprint and is removed when the artifact is finished."""
 
     folder: Path
     scratch: Path

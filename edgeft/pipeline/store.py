@@ -149,14 +149,17 @@ class Store:
             environment=environment,
         )
         self._put(partial, final)
-        self.clear_scratch(stage, fingerprint)
+        self.tidy(stage, fingerprint)
         done = artifact.load(final)
         for name, entry in done.files.items():
             self._cache.learn(done.path / name, str(entry["sha256"]))
         return done
 
-    def clear_scratch(self, stage: str, fingerprint: str) -> None:
-        """Remove the scratch folder of a finished artifact (a kill may have left it)."""
+    def tidy(self, stage: str, fingerprint: str) -> None:
+        """Remove what a kill left beside an artifact that is in place. Needs the lock."""
+        final = self.path(stage, fingerprint)
+        files.remove_tree(self.partial(stage, fingerprint))
+        files.remove_tree(final.with_name(final.name + OLD))
         files.remove_tree(self.scratch(stage, fingerprint))
 
     def _put(self, partial: Path, final: Path) -> None:

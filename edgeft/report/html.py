@@ -22,10 +22,14 @@ def page(found: Mapping[str, Any], speed: Mapping[str, Mapping[str, Any]], envir
 
     loader = jinja2.FileSystemLoader(_HERE)
     jinja = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=loader,
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalize,
     )
     jinja.filters |= {
-        "visible": words.visible,
         "percent": words.percent,
         "small": words.small,
         "size": words.size,
@@ -47,6 +51,11 @@ def page(found: Mapping[str, Any], speed: Mapping[str, Mapping[str, Any]], envir
         environment=environment,
     )
     return text
+
+
+def _finalize(value: Any) -> Any:
+    """Every text that reaches the page has its control characters shown; escaping follows."""
+    return words.visible(value) if type(value) is str else value
 
 
 def _latency(entry: Mapping[str, Any]) -> Mapping[str, Any]:

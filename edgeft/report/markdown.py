@@ -7,7 +7,9 @@ from typing import Any
 
 from edgeft.report import words
 
-_ACTIVE = str.maketrans({character: f"\\{character}" for character in r"\`*_[]<>|#~"})
+_ACTIVE = str.maketrans(
+    {character: f"\\{character}" for character in r"\`*_[]|#~"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
+)
 
 
 def page(found: Mapping[str, Any]) -> str:

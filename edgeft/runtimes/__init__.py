@@ -11,6 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeft.errors import ModelError
 from edgeft.models import base as base_models
 from edgeft.registry import Row, Table
 from edgeft.runtimes import references
@@ -48,12 +49,25 @@ def open_runtime(
     found = references.locate(reference)
     settings: dict[str, Any] = {"context_length": context_length, "threads": threads}
     if found.kind == "adapter":
-        folder = base_models.resolve(str(base) if base is not None else references.base_of_adapter(found.path))
-        return open_hf(folder, found.path, **settings)
+        return open_hf(_base_of(found.path, base), found.path, **settings)
     if found.kind == "hf":
         return open_hf(found.path, **settings)
     runtime: Runtime = RUNTIMES[found.kind].load()(found.path, **settings)
     return runtime
+
+
+def _base_of(adapter: Path, base: str | Path | None) -> Path:
+    if base is not None:
+        return base_models.resolve(str(base))
+    name = references.base_of_adapter(adapter)
+    try:
+        return base_models.resolve(name)
+    except ModelError as error:
+        raise ModelError(
+            f"the base model of this adapter, {name!r}, cannot be opened: {error.what}",
+            where=adapter,
+            do="say where it is: --base FOLDER",
+        ) from None
 
 
 def open_hf(base: Path, adapter: Path | None = None, **settings: Any) -> Runtime:

@@ -1,4 +1,4 @@
-"""The `data` stage: dataset files in, the `dataset` artifact out. It only joins `edgeft.data` and the base's tokenizer."""
+"""The `data` stage: dataset files in, the `dataset` artifact out. Joins `edgeft.data` and the base's tokenizer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pydantic import Field
 
 from edgeft.artifact import Outcome
 from edgeft.pipeline.stage import Inputs, Work
-from edgeft.recipe.schema import DatasetEntry, DataSection
+from edgeft.recipe.schema import DataSection, DatasetEntry
 
 VERSION = 1
 

@@ -62,7 +62,7 @@ def _data(recipe: Recipe) -> Target:
 
 
 def _train(recipe: Recipe) -> Target:
-    fields = {**_fields(recipe.train), "seed": recipe.seed}
+    fields = {**_fields(recipe.train), "seed": recipe.seed, "base_model": recipe.base_model}
     return Target(
         "train", "train", params_of("train", **fields), inputs={"data": "data"}, sources={"base": _base(recipe)}
     )

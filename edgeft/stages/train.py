@@ -1,4 +1,5 @@
-"""The `train` stage: a dataset and a base model in, the `adapter` artifact out. It only joins; see `edgeft.training.run`."""
+"""The `train` stage: a dataset and a base model in, the `adapter` artifact out. It only joins; see
+`edgeft.training.run`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The adapter: made on an open base, and written as peft reads it, the same bytes for the same values.
 
-peft's own `save_pretrained` writes module lists in the order of a set, which differs from process to process, and a card
-with nothing in it. Used by `edgeft.training.run`.
+peft's own `save_pretrained` writes module lists in the order of a set, which differs from process to process, and a
+card with nothing in it. Used by `edgeft.training.run`.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def add_lora(model: Any, *, r: int, alpha: float, dropout: float, targets: str |
 
 
 def write_adapter(folder: Path, model: Any, *, base_ref: str, training: Mapping[str, Any]) -> None:
-    """adapter_model.safetensors, adapter_config.json, training.json and a card. An `EdgeftError` when the values are not
-    finite."""
+    """adapter_model.safetensors, adapter_config.json, training.json and a card. An `EdgeftError` when the values are
+    not finite."""
     import torch
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file

@@ -1,7 +1,8 @@
-"""Which rows go through the model together, and in what order: decided once, before the first step, from the seed alone.
+"""Which rows go through the model together, and in what order: decided once, before the first step, from the seed
+alone.
 
-The order owes nothing to the state of a random generator, so a resumed run goes on with the very batches that were left.
-Used by `edgeft.training.run`.
+The order owes nothing to the state of a random generator, so a resumed run goes on with the very batches that were
+left. Used by `edgeft.training.run`.
 """
 
 from __future__ import annotations
@@ -106,7 +107,8 @@ class Collator:
     """Turns micro-batches into tensors; also the map-style dataset that the Trainer's loader walks through in order.
 
     A row is cut behind its last trained token and shifted: inputs are its tokens but the last, targets the tokens that
-    follow each. Rows are padded on the right without an attention mask: in a causal model no token sees what is behind it.
+    follow each. Rows are padded on the right without an attention mask: in a causal model no token sees what is
+    behind it.
     """
 
     def __init__(self, tokens: Tokens, batches: Sequence[MicroBatch], pad_id: int) -> None:

@@ -1,13 +1,14 @@
-"""Checkpoints of a run: a folder each, there whole or not at all. Written by `edgeft.training.trainer`, which also resumes.
+"""Checkpoints of a run: a folder each, there whole or not at all. Written by `edgeft.training.trainer`, which also
+resumes.
 
-A checkpoint is written beside its place, fsynced, described (sizes of its files) and renamed, and only then are older ones
-removed: killed at any moment, the newest whole one is found. Foreign exceptions of a full disk become `StorageError`.
+A checkpoint is written beside its place, fsynced, described (sizes of its files) and renamed, and only then are older
+ones removed: killed at any moment, the newest whole one is found. Foreign exceptions of a full disk become
+`StorageError`.
 """
 
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,7 +45,7 @@ def settle(scratch: Path, name: str, settings: str) -> Path:
     files.sync_tree(written)
     place = scratch / name
     files.remove_tree(place)
-    os.replace(written, place)
+    written.replace(place)
     files.sync_folder(scratch)
     for path in scratch.glob(f"{_PREFIX}*"):
         if path != place:

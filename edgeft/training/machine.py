@@ -12,8 +12,8 @@ _SMALL = 50_000_000  # parameters below which a second thread costs more than it
 def choose_threads(asked: int | None, parameters: int) -> int:
     """`asked`, else OMP_NUM_THREADS, else 1 for a small model and all cores this process may use for others.
 
-    The rule sees the model and the machine only, never the load: the number of threads can change the last bits of a sum,
-    and the same recipe on the same machine has to give the same bytes."""
+    The rule sees the model and the machine only, never the load: the number of threads can change the last bits of a
+    sum, and the same recipe on the same machine has to give the same bytes."""
     if asked is not None:
         return asked
     told = os.environ.get("OMP_NUM_THREADS", "")

@@ -1,8 +1,9 @@
-"""Train an adapter: the whole way from a tokenized dataset and a base model to the adapter's files. Called by the `train` stage.
+"""Train an adapter: the whole way from a tokenized dataset and a base model to the adapter's files. Called by the
+`train` stage.
 
-Killed at any moment and run again with the same scratch folder, it goes on from the last checkpoint and ends with the same
-bytes as an undisturbed run: batches come from a plan made before the first step, checkpoints hold weights, optimizer,
-schedule, random states and history, and nothing else decides anything.
+Killed at any moment and run again with the same scratch folder, it goes on from the last checkpoint and ends with the
+same bytes as an undisturbed run: batches come from a plan made before the first step, checkpoints hold weights,
+optimizer, schedule, random states and history, and nothing else decides anything.
 """
 
 from __future__ import annotations
@@ -57,10 +58,11 @@ class Result:
 
 
 def train(job: Job) -> Result:
-    """Train and write adapter_model.safetensors, adapter_config.json, training.json, curve.jsonl, speed.json and a card.
+    """Train and write adapter_model.safetensors, adapter_config.json, training.json, curve.jsonl, speed.json and a
+    card.
 
-    `EdgeftError` when the loss is no number any more; `ModelError` for a base that cannot be opened; `StorageError` when a
-    checkpoint cannot be written; `MissingError` for hardware that is not there.
+    `EdgeftError` when the loss is no number any more; `ModelError` for a base that cannot be opened; `StorageError`
+    when a checkpoint cannot be written; `MissingError` for hardware that is not there.
     """
     settings, stats = job.settings, files.read_json(job.dataset / "stats.json")
     device = pick_device(job.device)

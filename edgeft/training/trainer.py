@@ -1,8 +1,9 @@
-"""transformers' `Trainer`, told what it cannot know: our batches, our loss, whole checkpoints, an exact validation loss.
+"""transformers' `Trainer`, told what it cannot know: our batches, our loss, whole checkpoints, an exact validation
+loss.
 
-TRL's `SFTTrainer` is not used for the loop: on a CPU it computes entropy and token accuracy of every position at every step
-(measured: a third of the step of a small model). Its fused head is used where logits would be large; see `objectives.sft`.
-Called by `edgeft.training.run`.
+TRL's `SFTTrainer` is not used for the loop: on a CPU it computes entropy and token accuracy of every position at
+every step (measured: a third of the step of a small model). Its fused head is used where logits would be large; see
+`objectives.sft`. Called by `edgeft.training.run`.
 """
 
 from __future__ import annotations
@@ -72,7 +73,6 @@ class BestWeights:
 
 def make_trainer(task: Task, arguments: Any) -> Any:
     """A `Trainer` over `task`; `arguments` are transformers' `TrainingArguments` (`edgeft.training.arguments`)."""
-    import torch
     from transformers import Trainer, TrainerCallback
     from transformers.trainer_callback import PrinterCallback, ProgressCallback
 

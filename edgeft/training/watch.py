@@ -1,7 +1,7 @@
 """What happens between steps: when to evaluate, save and stop, the loss curve, progress, and an end to a diverging run.
 
-The curve and every decision follow from the Trainer's own history (which its checkpoints carry), never from memory or the
-clock, except when to save: a checkpoint may come at any step without changing the result.
+The curve and every decision follow from the Trainer's own history (which its checkpoints carry), never from memory or
+the clock, except when to save: a checkpoint may come at any step without changing the result.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Watch:
         if not math.isfinite(loss):
             raise EdgeftError(
                 f"the training diverged: the loss of step {step} is {loss}",
-                do=f"lower learning_rate (now {self.learning_rate:g}), or look at the rows of that step with: edgeft data show",
+                do=f"lower learning_rate (now {self.learning_rate:g}), or look at the rows with: edgeft data show",
             )
         now = time.monotonic()
         if self.first_step is None:  # the first step warms caches up: it is not counted into the speed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 FENCE = re.compile(r"^```(?:sh|bash|console|text|)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`(edgeft [^`\n]+)`")
 
+COMPLETE = ("doctor", "init", "list", "show", "gc")  # whole commands; other names without arguments are only mentioned
+
 
 def commands(text: str) -> Iterator[str]:
     """The command lines of a page: in code blocks (comments and prompts cut off) and in inline code."""
@@ -25,7 +28,7 @@ def commands(text: str) -> Iterator[str]:
             line = line.strip().removeprefix("$ ")
             if line.startswith("edgeft "):
                 yield line
-    yield from INLINE.findall(text)
+    yield from (line for line in INLINE.findall(text) if len(line.split()) > 2 or line.endswith(COMPLETE))
 
 
 def parse(line: str) -> None:
@@ -50,10 +53,8 @@ ALL = [(page.name, line) for page in PAGES if page.is_file() for line in command
 
 @pytest.mark.parametrize(("page", "line"), ALL)
 def test_the_command_parses(page: str, line: str) -> None:
-    try:
+    with contextlib.suppress(click.exceptions.Exit):  # --help, --version
         parse(line)
-    except click.exceptions.Exit:  # --help, --version
-        pass
 
 
 def test_there_are_commands_to_parse() -> None:

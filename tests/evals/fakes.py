@@ -1,5 +1,5 @@
-"""A runtime without a model: ChatML over UTF-8 bytes, answers from a table, logits from a fixed random table. What a test
-wants broken is broken by a keyword."""
+"""A runtime without a model: ChatML over UTF-8 bytes, answers from a table, logits from a fixed random table. What a
+test wants broken is broken by a keyword."""
 
 from __future__ import annotations
 

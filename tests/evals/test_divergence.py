@@ -55,7 +55,8 @@ def test_figures_over_all_positions_and_over_the_answers() -> None:
         second_nll.append(-log_q.gather(1, targets))
     values = torch.cat(kl)
     whole, answer = found["all"], found["answer"]
-    assert whole["positions"] == len(values) and answer["positions"] == sum(3 * (i + 1) + 1 for i in range(5))
+    assert whole["positions"] == len(values)
+    assert answer["positions"] == sum(3 * (i + 1) + 1 for i in range(5))
     assert whole["mean_kl"] == pytest.approx(float(values.mean()), abs=1e-8)
     assert whole["max_kl"] == pytest.approx(float(values.max()), abs=1e-8)
     assert answer["mean_kl"] == pytest.approx(float(torch.cat(answer_kl).mean()), abs=1e-8)
@@ -70,7 +71,8 @@ def test_figures_over_all_positions_and_over_the_answers() -> None:
 
 def test_the_same_model_does_not_diverge() -> None:
     found = compare(FakeRuntime(), FakeRuntime(), encoded(FakeRuntime())).as_json()  # type: ignore[arg-type]
-    assert found["all"]["top1_agreement"] == 1.0 and found["all"]["perplexity_ratio"] == 1.0
+    assert found["all"]["top1_agreement"] == 1.0
+    assert found["all"]["perplexity_ratio"] == 1.0
     assert abs(found["all"]["max_kl"]) < 1e-12
 
 
@@ -90,5 +92,7 @@ def test_nan_is_named() -> None:
             return found
 
     found = compare(FakeRuntime(), Broken(), encoded(FakeRuntime())).as_json()  # type: ignore[arg-type]
-    assert found["not_finite"] and found["rows"] and len(found["not_finite"]) + found["rows"] == 5
+    assert found["not_finite"]
+    assert found["rows"]
+    assert len(found["not_finite"]) + found["rows"] == 5
     assert found["all"]["mean_kl"] == pytest.approx(0.0, abs=1e-12)

@@ -75,7 +75,8 @@ def test_a_token_that_joins_prompt_and_answer_belongs_to_the_answer() -> None:
 
     case = suite(1).cases[0]
     item = encode(FakeRuntime(encode=joined), case)
-    assert item.ids[item.start] == 255 and item.end - item.start == len("answer 0") + 1
+    assert item.ids[item.start] == 255
+    assert item.end - item.start == len("answer 0") + 1
 
 
 def test_rows_that_do_not_fit_are_named() -> None:
@@ -89,7 +90,8 @@ def test_answers_get_what_room_the_context_has() -> None:
     runtime = FakeRuntime(default="x" * 50, stops=False)
     runtime.context_length = 48
     (row,) = evaluate(runtime, [suite(1)]).rows
-    assert not row["stopped"] and row["generated"] == 48 - len(byte_ids(chatml(suite(1).cases[0].messages, True)))
+    assert not row["stopped"]
+    assert row["generated"] == 48 - len(byte_ids(chatml(suite(1).cases[0].messages, True)))
 
 
 def test_log_probabilities_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,8 +110,10 @@ def test_batches_are_the_longest_first() -> None:
 def test_latency_asks_one_at_a_time() -> None:
     runtime = FakeRuntime()
     found = latency(runtime, [suite(2), suite(6)], 5)
-    assert found["answers"] == 5 and all(len(batch) == 1 for batch in runtime.asked)
-    assert found["p50_seconds"] <= found["p95_seconds"] and found["tokens_per_second"] > 0
+    assert found["answers"] == 5
+    assert all(len(batch) == 1 for batch in runtime.asked)
+    assert found["p50_seconds"] <= found["p95_seconds"]
+    assert found["tokens_per_second"] > 0
     assert latency(runtime, [suite()], 0) == {}
 
 
@@ -117,7 +121,9 @@ def test_pairs_are_the_same_rows() -> None:
     rows = evaluate(FakeRuntime(), [suite()]).rows
     assert suite_names(rows) == ["task", "task/a", "task/b"]
     assert [row["id"] for row in of_suite(rows, "task/b")] == ["f:1", "f:3", "f:5"]
-    assert [first["id"] for first, second in pair(rows, rows[::-1], "x") if first is second] == [f"f:{i}" for i in range(6)]
+    assert [first["id"] for first, second in pair(rows, rows[::-1], "x") if first is second] == [
+        f"f:{i}" for i in range(6)
+    ]
     with pytest.raises(DataError, match=r"x: the two evaluations are not of the same rows \(1 differ, such as 'f:5'\)"):
         pair(rows, rows[:-1], "x")
     changed = [{**rows[0], "expected": "else"}, *rows[1:]]

@@ -42,7 +42,10 @@ def test_a_wrong_template_is_not_taken_for_a_wrong_tokenizer() -> None:
 
     found = failed(FakeRuntime(render=without_system))
     assert list(found) == ["rendering equal"]
-    assert "the chat template in the file is not the one trained with; first: r0, from place 12" in found["rendering equal"]
+    assert (
+        "the chat template in the file is not the one trained with; first: r0, from place 12"
+        in found["rendering equal"]
+    )
 
 
 def test_a_truncated_template_is_caught() -> None:
@@ -64,7 +67,9 @@ def test_a_tokenizer_that_squeezes_spaces_is_caught_on_the_rows() -> None:
     assert "8 of 16 are equal" in found["token ids equal"]
 
 
-@pytest.mark.parametrize(("dropped", "told"), [(True, "drops the first token (BOS)"), (False, "adds a token at the start")])
+@pytest.mark.parametrize(
+    ("dropped", "told"), [(True, "drops the first token (BOS)"), (False, "adds a token at the start")]
+)
 def test_bos(dropped: bool, told: str) -> None:
     with_bos = FakeRuntime(encode=lambda text: [1, *byte_ids(text)])
     reference, file = (with_bos, FakeRuntime()) if dropped else (FakeRuntime(), with_bos)
@@ -90,7 +95,8 @@ def test_a_further_stop_token_only_matters_inside_answers() -> None:
 
 def test_perturbed_logits_are_another_model() -> None:
     found = failed(FakeRuntime(noise=3.0))
-    assert list(found) == ["the same model"] and "the conversion is wrong" in found["the same model"]
+    assert list(found) == ["the same model"]
+    assert "the conversion is wrong" in found["the same model"]
 
 
 def test_a_tokenizer_that_refuses_is_a_difference() -> None:
@@ -108,7 +114,7 @@ def test_normal_forms_are_told_but_do_not_stop_a_file() -> None:
 
     file = FakeRuntime(encode=lambda text: byte_ids(unicodedata.normalize("NFC", text)))
     reference = FakeRuntime()
-    kept = [case for case in CASES]
+    kept = list(CASES)
     found = examine(reference, file, kept, logit_rows=2)
     assert found["awkward"]["not_required"]["equal"] < found["awkward"]["not_required"]["n"]
     assert found["awkward"]["not_required"]["differences"][0]["id"] == "decomposed accents"

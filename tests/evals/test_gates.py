@@ -13,9 +13,19 @@ from edgeft.recipe.gates import Gate, parse
 METRICS = {"task": ("exact_match", "f1", "loss"), "general": ("exact_match", "loss")}
 
 
-def rows(scores: list[float], suite: str = "task", metric: str = "exact_match", loss: float = 2.0) -> list[dict[str, Any]]:
+def rows(
+    scores: list[float], suite: str = "task", metric: str = "exact_match", loss: float = 2.0
+) -> list[dict[str, Any]]:
     return [
-        {"suite": suite, "id": str(i), "group": "", "expected": "x", "scores": {metric: s}, "loss": loss + i % 3, "tokens": 2}
+        {
+            "suite": suite,
+            "id": str(i),
+            "group": "",
+            "expected": "x",
+            "scores": {metric: s},
+            "loss": loss + i % 3,
+            "tokens": 2,
+        }
         for i, s in enumerate(scores)
     ]
 
@@ -73,7 +83,8 @@ def test_a_worse_model_fails_and_says_why() -> None:
 def test_undecided_says_how_many_rows_would_tell() -> None:
     found = check("general.exact_match drop <= 0.03", ones(186, 200), ones(190, 200))
     assert (found.status, found.passed) == ("undecided", True)
-    assert "too few rows to tell (about" in found.detail and found.detail.endswith("passes by the estimate")
+    assert "too few rows to tell (about" in found.detail
+    assert found.detail.endswith("passes by the estimate")
     needed = int(found.detail.split("(about ")[1].split()[0])
     scale = needed // 200 + 1
     assert check("general.exact_match drop <= 0.03", ones(186, 200) * scale, ones(190, 200) * scale).status == "passed"
@@ -91,7 +102,8 @@ def test_a_rise_of_the_loss_in_percent() -> None:
     gate = parse("task.loss rise <= 3%", METRICS, [])
     found = judge(gate, after, before)
     assert found.figure == pytest.approx(0.1 / 3.0)
-    assert found.base == pytest.approx(1.5) and found.value == pytest.approx(1.55)
+    assert found.base == pytest.approx(1.5)
+    assert found.value == pytest.approx(1.55)
     assert (found.status, found.passed) == ("failed", False)
     assert "a rise of 3.33 %" in found.detail
     assert judge(parse("task.loss rise <= 10%", METRICS, []), after, before).status == "passed"
@@ -101,13 +113,16 @@ def test_fractional_scores_are_bootstrapped() -> None:
     before = [0.5, 0.7, 0.9, 0.4, 0.8] * 20
     after = [score - 0.2 for score in before[:50]] + before[50:]
     found = check("task.f1 drop <= 0.05", after, before)
-    assert found.figure == pytest.approx(0.1) and found.status == "failed" and found.p_value is None
+    assert found.figure == pytest.approx(0.1)
+    assert found.status == "failed"
+    assert found.p_value is None
 
 
 def test_a_relative_drop_from_nothing() -> None:
     assert check("task.exact_match rise <= 5%", ones(0, 50), ones(0, 50)).passed
     found = check("task.exact_match rise <= 5%", ones(1, 50), ones(0, 50))
-    assert not found.passed and found.figure is None  # infinite: JSON has no such number
+    assert not found.passed
+    assert found.figure is None
 
 
 def test_rows_must_pair() -> None:
@@ -124,4 +139,5 @@ def test_a_fidelity_figure() -> None:
 
 def test_json_has_no_more_digits_than_it_needs() -> None:
     found = check("task.exact_match >= 0.5", ones(2, 3)).as_json()
-    assert found["value"] == 0.666667 and found["gate"] == "task.exact_match >= 0.5"
+    assert found["value"] == 0.666667
+    assert found["gate"] == "task.exact_match >= 0.5"

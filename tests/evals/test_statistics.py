@@ -28,8 +28,8 @@ def test_wilson_and_clopper_pearson_are_scipys() -> None:
 @pytest.mark.parametrize(
     ("won", "lost", "n", "low", "high"),
     [
-        # Airway hyper-responsiveness before and after stem cell transplantation (Bentur et al. 2009), Tango's interval as
-        # Fagerland, Lydersen and Laake 2014 (Statistics in Medicine 33, 2850-2875) print it: -0.517 to -0.026.
+        # Airway hyper-responsiveness before and after stem cell transplantation (Bentur et al. 2009), Tango's interval
+        # as Fagerland, Lydersen and Laake 2014 (Statistics in Medicine 33, 2850-2875) print it: -0.517 to -0.026.
         (1, 7, 21, -0.517, -0.026),
     ],
 )
@@ -53,7 +53,10 @@ def test_tango_inverts_its_score_test() -> None:
             return -(won * math.log(q + delta) + lost * math.log(q) + (n - won - lost) * math.log(rest))
 
         q = minimize_scalar(
-            unlikely, bounds=(max(0.0, -delta) + 1e-9, (1 - delta) / 2 - 1e-9), method="bounded", options={"xatol": 1e-12}
+            unlikely,
+            bounds=(max(0.0, -delta) + 1e-9, (1 - delta) / 2 - 1e-9),
+            method="bounded",
+            options={"xatol": 1e-12},
         ).x
         score = (won - lost - n * delta) / math.sqrt(n * (2 * q + delta * (1 - delta)))
         assert score == pytest.approx(z, abs=1e-4)
@@ -63,7 +66,9 @@ def test_tango_is_symmetric_and_never_collapses() -> None:
     forward, backward = statistics.tango(9, 3, 100), statistics.tango(3, 9, 100)
     assert (forward.low, forward.high) == pytest.approx((-backward.high, -backward.low))  # type: ignore[operator]
     same = statistics.tango(0, 0, 200)
-    assert same.value == 0 and same.low == pytest.approx(-same.high, abs=1e-9) and same.high > 0.01  # type: ignore[operator]
+    assert same.value == 0
+    assert same.low == pytest.approx(-same.high, abs=1e-9)
+    assert same.high > 0.01
     assert statistics.tango(50, 0, 50).high == 1.0
     assert statistics.tango(0, 50, 50).low == -1.0
 
@@ -110,9 +115,12 @@ def test_ratio_resamples_rows_with_their_tokens() -> None:
     nats, tokens = [2.0, 30.0, 4.0, 9.0, 1.0, 7.0], [1.0, 10.0, 2.0, 3.0, 1.0, 3.0]
     found = statistics.ratio(nats, tokens)
     assert found.value == pytest.approx(53 / 20)
-    assert found.low < 53 / 20 < found.high and found.low > 1 and found.high < 4  # type: ignore[operator]
+    assert found.low < 53 / 20 < found.high
+    assert found.low > 1
+    assert found.high < 4
     halved = statistics.paired_ratio_difference((nats, tokens), ([x / 2 for x in nats], tokens), relative=True)
-    assert halved.value == pytest.approx(-0.5) and halved.low == pytest.approx(-0.5) == halved.high
+    assert halved.value == pytest.approx(-0.5)
+    assert halved.low == pytest.approx(-0.5) == halved.high
 
 
 def test_edges() -> None:

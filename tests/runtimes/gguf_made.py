@@ -8,7 +8,8 @@ from typing import Any
 
 
 def make_gguf(path: Path, checkpoint: Path, **overrides: Any) -> Path:
-    """Write `checkpoint` (of `tests.models_made.make_llama`). `overrides`: "chat_template", "eos_token_id"."""
+    """Write `checkpoint` (of `tests.models_made.make_llama`). `overrides`: "chat_template", "eos_token_id" and
+    "tokenizer_model" ("gpt2", "llama")."""
     import gguf
     from safetensors.torch import load_file
 
@@ -52,7 +53,10 @@ def _add_vocabulary(writer: Any, checkpoint: Path, config: dict[str, Any], overr
     vocabulary.update(special)
     tokens = sorted(vocabulary, key=vocabulary.__getitem__)
     merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in tokenizer["model"]["merges"]]
-    writer.add_tokenizer_model("gpt2")
+    model = overrides.get("tokenizer_model", "gpt2")
+    writer.add_tokenizer_model(model)
+    if model == "llama":
+        writer.add_token_scores([0.0] * len(tokens))
     writer.add_tokenizer_pre("qwen2")
     writer.add_token_list(tokens)
     writer.add_token_types([gguf.TokenType.CONTROL if token in special else gguf.TokenType.NORMAL for token in tokens])

@@ -1,7 +1,7 @@
 """A whole run without a model: the judging stages over fake runtimes, each outcome finished into an artifact.
 
-    made = MadeRun(tmp_path, monkeypatch)
-    made.evaluate(base, tuned); made.gate("task.exact_match >= 0.9"); made.verify("gguf-q8_0", file); made.report()
+made = MadeRun(tmp_path, monkeypatch)
+made.evaluate(base, tuned); made.gate("task.exact_match >= 0.9"); made.verify("gguf-q8_0", file); made.report()
 """
 
 from __future__ import annotations
@@ -48,8 +48,14 @@ def general_rows(family: str, count: int = 20) -> list[dict[str, Any]]:
 def answers(share: float = 1.0, general: float = 1.0) -> dict[str, str]:
     """Right answers to that share of the rows of each suite."""
     known: dict[str, str] = {}
-    for part, rows in ((share, task_rows()), (general, general_rows("ordering")), (general, general_rows("arithmetic"))):
-        known |= {row["messages"][0]["content"]: row["messages"][1]["content"] for row in rows[: round(part * len(rows))]}
+    for part, rows in (
+        (share, task_rows()),
+        (general, general_rows("ordering")),
+        (general, general_rows("arithmetic")),
+    ):
+        known |= {
+            row["messages"][0]["content"]: row["messages"][1]["content"] for row in rows[: round(part * len(rows))]
+        }
     return known
 
 
@@ -86,14 +92,22 @@ class MadeRun:
                 points.append({"step": step, "eval_loss": round(3.1 * 0.97**step + 0.06, 4)})
         files.write_jsonl(work.folder / "curve.jsonl", points)
         files.write_json(work.folder / "training.json", {"base": {"ref": "builtin:sprout"}, "quantization": "nf4"})
-        self._finish("train", work, Outcome("adapter", measurements={"tokens_per_second": 5100}), {"data": "data"}, {"lora_r": 16})
+        self._finish(
+            "train",
+            work,
+            Outcome("adapter", measurements={"tokens_per_second": 5100}),
+            {"data": "data"},
+            {"lora_r": 16},
+        )
 
     def _work(self, name: str) -> Work:
         folder = self.folder / name
         folder.mkdir()
         return Work(folder, self.folder / f"{name}.scratch")
 
-    def _finish(self, name: str, work: Work, outcome: Outcome, inputs: Mapping[str, str], params: Mapping[str, Any]) -> Artifact:
+    def _finish(
+        self, name: str, work: Work, outcome: Outcome, inputs: Mapping[str, str], params: Mapping[str, Any]
+    ) -> Artifact:
         made_of = {
             role: {"target": target, "kind": found.kind, "fingerprint": found.fingerprint, "digest": found.digest}
             for role, target in inputs.items()
@@ -128,7 +142,9 @@ class MadeRun:
         params = gate_stage.Params(checks=checks, undecided=undecided)
         return self._run("gate", gate_stage, params, {"base": "eval.base", "tuned": "eval.tuned"})
 
-    def verify(self, name: str, file: FakeRuntime, trained: FakeRuntime, *lines: str, size: int = 7_000_000) -> Artifact:
+    def verify(
+        self, name: str, file: FakeRuntime, trained: FakeRuntime, *lines: str, size: int = 7_000_000
+    ) -> Artifact:
         work = self._work(f"export.{name}")
         with (work.folder / "model.gguf").open("wb") as stream:
             stream.truncate(size)

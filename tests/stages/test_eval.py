@@ -27,9 +27,12 @@ def test_base_and_tuned_are_evaluated(tmp_path: Path, monkeypatch: pytest.Monkey
     assert found.facts["task.exact_match"] == 0.95
     assert made.artifacts["eval.base"].facts["task.exact_match"] == 0.0
     rows = list(files.read_jsonl(found.file("rows.jsonl")))
-    assert len(rows) == 80 and {row["group"] for row in rows} == {"", "arithmetic", "ordering"}
-    assert found.measurements["latency"]["answers"] == 16 and found.volatile == ("speed.json",)
-    assert base.closed and tuned.closed
+    assert len(rows) == 80
+    assert {row["group"] for row in rows} == {"", "arithmetic", "ordering"}
+    assert found.measurements["latency"]["answers"] == 16
+    assert found.volatile == ("speed.json",)
+    assert base.closed
+    assert tuned.closed
 
 
 def test_the_same_inputs_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +66,9 @@ def test_max_tokens_and_limit_reach_the_runtime(tmp_path: Path, monkeypatch: pyt
     inputs = Inputs({"data": made.artifacts["data"]}, {"base": tmp_path})
     stage.run(params, inputs, Work(tmp_path / "work", tmp_path / "scratch"))
     rows = list(files.read_jsonl(tmp_path / "work" / "rows.jsonl"))
-    assert len(rows) == 5 and {row["generated"] for row in rows} == {7} and not any(row["stopped"] for row in rows)
+    assert len(rows) == 5
+    assert {row["generated"] for row in rows} == {7}
+    assert not any(row["stopped"] for row in rows)
     assert [len(batch) for batch in runtime.asked] == [2, 2, 1]
 
 

@@ -13,10 +13,12 @@ def test_a_better_model_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     made = MadeRun(tmp_path, monkeypatch)
     made.evaluate(FakeRuntime(answers(0.0)), FakeRuntime(answers(1.0)))
     found = made.gate("task.exact_match >= 0.90", "general.exact_match drop <= 0.03")
-    assert found.passed and found.kind == "verdict"
+    assert found.passed
+    assert found.kind == "verdict"
     assert found.facts == {"sentence": "the tuned model passes 2 checks", "why": []}
     verdict = files.read_json(found.file("verdict.json"))
-    assert verdict["passed"] and [check["gate"] for check in verdict["checks"]] == [
+    assert verdict["passed"]
+    assert [check["gate"] for check in verdict["checks"]] == [
         "task.exact_match >= 0.90",
         "general.exact_match drop <= 0.03",
     ]
@@ -30,10 +32,13 @@ def test_a_worse_model_fails_and_says_why(tmp_path: Path, monkeypatch: pytest.Mo
     assert not found.passed
     assert found.facts["sentence"] == "the tuned model fails 1 of 2 checks"
     (why,) = found.facts["why"]
-    assert why.startswith("general.exact_match drop <= 0.03: general.exact_match went from 1 to 0.4, a drop of 0.6 (95 %")
+    assert why.startswith(
+        "general.exact_match drop <= 0.03: general.exact_match went from 1 to 0.4, a drop of 0.6 (95 %"
+    )
     (bad,) = [check for check in files.read_json(found.file("verdict.json"))["checks"] if not check["passed"]]
     assert (bad["status"], bad["base"], bad["value"], bad["n"]) == ("failed", 1.0, 0.4, 40)
-    assert bad["low"] < 0.6 < bad["high"] and bad["p_value"] < 0.001
+    assert bad["low"] < 0.6 < bad["high"]
+    assert bad["p_value"] < 0.001
 
 
 def test_what_undecided_means_is_the_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

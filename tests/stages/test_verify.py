@@ -36,14 +36,19 @@ def checks(found: Artifact) -> dict[str, bool]:
 
 def test_a_faithful_file_passes(judge: Judge) -> None:
     found = judge("gguf-q8_0.task.exact_match drop <= 0.05", "gguf-q8_0.mean_kl <= 0.01", noise=0.01)
-    assert found.passed and all(checks(found).values()) and len(checks(found)) == 8
+    assert found.passed
+    assert all(checks(found).values())
+    assert len(checks(found)) == 8
     assert found.facts["sentence"] == "the file gguf-q8_0 passes 8 checks"
-    assert found.facts["token_ids_equal"] == 1.0 and 0 < found.facts["mean_kl"] < 0.01
+    assert found.facts["token_ids_equal"] == 1.0
+    assert 0 < found.facts["mean_kl"] < 0.01
     fidelity = files.read_json(found.file("fidelity.json"))
-    assert fidelity["logits"]["rows"] == 12 and fidelity["tokens"]["n"] == 80
+    assert fidelity["logits"]["rows"] == 12
+    assert fidelity["tokens"]["n"] == 80
     assert fidelity["answers"]["same"] == fidelity["answers"]["n"] == 40
     assert files.read_json(found.file("summary.json"))["task"]["exact_match"]["value"] == 0.95
-    assert found.measurements["latency"]["tokens_per_second"] > 0 and found.volatile == ("speed.json",)
+    assert found.measurements["latency"]["tokens_per_second"] > 0
+    assert found.volatile == ("speed.json",)
 
 
 @pytest.mark.parametrize(
@@ -60,14 +65,16 @@ def test_a_faithful_file_passes(judge: Judge) -> None:
 def test_broken_files_are_caught_and_named(judge: Judge, broken: dict[str, Any], caught: str) -> None:
     found = judge(**broken)
     failed = [name for name, passed in checks(found).items() if not passed]
-    assert not found.passed and caught in failed
+    assert not found.passed
+    assert caught in failed
     assert any(why.startswith(caught) for why in found.facts["why"])
     assert found.facts["sentence"].startswith("the file gguf-q8_0 fails ")
 
 
 def test_a_wrong_template_leaves_the_tokenizer_alone(judge: Judge) -> None:
     found = judge(render=lambda messages, prompt: chatml(messages, prompt).replace("user", "human"))
-    assert checks(found)["token ids equal"] and checks(found)["the same model"]
+    assert checks(found)["token ids equal"]
+    assert checks(found)["the same model"]
 
 
 def test_gates_of_the_file(judge: Judge) -> None:
@@ -79,12 +86,11 @@ def test_gates_of_the_file(judge: Judge) -> None:
 def test_gates_of_a_file_that_does_not_run_fail(judge: Judge) -> None:
     found = judge("gguf-q8_0.task.exact_match >= 0.1", "gguf-q8_0.mean_kl <= 9", refuses="no such operator")
     assert list(checks(found).values()) == [False, False, False]
-    assert not (found.path / "fidelity.json").exists() and found.volatile == ()
+    assert not (found.path / "fidelity.json").exists()
+    assert found.volatile == ()
 
 
-def test_a_file_that_cannot_be_opened_is_a_verdict_not_a_crash(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_cannot_be_opened_is_a_verdict_not_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = MadeRun(tmp_path, monkeypatch)
     trained = FakeRuntime(answers())
     made.evaluate(FakeRuntime(), trained)
@@ -94,10 +100,13 @@ def test_a_file_that_cannot_be_opened_is_a_verdict_not_a_crash(
 
     setattr_ = monkeypatch.setattr
     monkeypatch.setattr(
-        monkeypatch, "setattr", lambda where, name, value: setattr_(where, name, refuse if name == "open_export" else value)
+        monkeypatch,
+        "setattr",
+        lambda where, name, value: setattr_(where, name, refuse if name == "open_export" else value),
     )
     found = made.verify("gguf-f16", FakeRuntime(), trained)
-    assert not found.passed and "not a GGUF file" in found.facts["why"][0]
+    assert not found.passed
+    assert "not a GGUF file" in found.facts["why"][0]
 
 
 def test_an_interruption_is_not_a_verdict(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,8 +123,10 @@ def test_an_interruption_is_not_a_verdict(judge: Judge, monkeypatch: pytest.Monk
 def test_rows_end_with_their_last_answer() -> None:
     turn = {"role": "user", "content": "q"}
     said = {"role": "assistant", "content": "a"}
-    rows = [{"id": "1", "messages": [turn, said, turn]}, {"id": "2", "messages": [turn]}, {"id": "3", "messages": [said]}]
+    rows = [
+        {"id": "1", "messages": [turn, said, turn]},
+        {"id": "2", "messages": [turn]},
+        {"id": "3", "messages": [said]},
+    ]
     (case,) = stage._answered(rows)
     assert (case.id, case.messages, case.expected) == ("1", (turn,), "a")
-
-

@@ -176,7 +176,7 @@ run_training(folder, base, dataset, listen=lambda p: print(int(p.done), flush=Tr
 def test_killed_at_several_moments_by_the_system(
     undisturbed: dict[str, bytes], tiny_llama: Path, tiny_dataset: Path, tmp_path: Path
 ) -> None:
-    """SIGKILL at different delays after a step's report: in the step, in the evaluation, while a checkpoint is written."""
+    """SIGKILL some time after a step's report: in the step, in the evaluation, while a checkpoint is written."""
     folder = tmp_path / "adapter"
     script = _SCRIPT.replace("{settings!r}", repr(SETTINGS))
     command = [sys.executable, "-c", script, str(tiny_llama), str(tiny_dataset), str(folder)]

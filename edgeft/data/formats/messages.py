@@ -41,5 +41,12 @@ def _turn(entry: Any, number: int) -> dict[str, str]:
 
 def kind_of(value: Any) -> str:
     """What a JSON value is, for people."""
-    names = {bool: "true or false", int: "a number", float: "a number", str: "a text", list: "a list", dict: "an object"}
+    names = {
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        str: "a text",
+        list: "a list",
+        dict: "an object",
+    }
     return "null" if value is None else names.get(type(value), type(value).__name__)

@@ -1,4 +1,5 @@
-"""`type: prompt_completion`: {"prompt": "...", "completion": "..."}, optionally with "system": one question, one answer."""
+"""`type: prompt_completion`: {"prompt": "...", "completion": "..."}, optionally with "system": one question, one
+answer."""
 
 from __future__ import annotations
 

@@ -21,8 +21,8 @@ class OnnxOptions(BaseModel):
     """Options of one export; of these, fp32 takes `max_length` and `threads` only.
 
     The defaults come near to what llama.cpp's q4_k_m keeps of the trained model. Measured on a model of 3 million
-    parameters, int4, mean KL divergence and size: the builder's own defaults 0.0082, 2.11 MB; these 0.0057, 2.37 MB; with
-    `algorithm: k_quant` and `layers: int8` 0.0018, 2.70 MB (q4_k_m: 0.0037, 1.91 MB).
+    parameters, int4, mean KL divergence and size: the builder's own defaults 0.0082, 2.11 MB; these 0.0057, 2.37 MB;
+    with `algorithm: k_quant` and `layers: int8` 0.0018, 2.70 MB (q4_k_m: 0.0037, 1.91 MB).
 
     block_size      weights that share one scale
     accuracy_level  what activations are rounded to inside a quantized product: 4 = int8 (several times faster on CPUs,
@@ -96,6 +96,6 @@ def _refuse(options: OnnxOptions, algorithm: str, tied: bool) -> None:
         )
     if not tied and algorithm != "default":
         raise RecipeError(
-            f"the ONNX option `algorithm: {algorithm}` cannot quantize the embeddings of a model that does not tie them",
+            f"the ONNX option `algorithm: {algorithm}` cannot quantize embeddings that the model does not tie",
             do="write algorithm: default, or embeddings: float",
         )

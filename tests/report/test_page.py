@@ -1,0 +1,196 @@
+"""The page of made runs: what it says first, what it shows, that hostile text stays text, that it needs no network."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeft import files
+from edgeft.artifact import Artifact
+from edgeft.report import facts, terminal
+from tests.evals.fakes import FakeRuntime, conversation
+from tests.stages.made_run import MadeRun, answers, task_rows
+
+HOSTILE = '</style></script><script>alert(1)</script><img src=x onerror="alert(2)">{{ 7*7 }}\u202e\x1b[31m'
+
+
+@pytest.fixture(scope="module")
+def passed(tmp_path_factory: pytest.TempPathFactory) -> MadeRun:
+    with pytest.MonkeyPatch.context() as patch:
+        made = MadeRun(tmp_path_factory.mktemp("passed"), patch)
+        trained = FakeRuntime(answers(1.0, 0.95), name="hf+adapter", skill=3)
+        made.evaluate(FakeRuntime(answers(0, 1), name="hf"), trained)
+        made.gate("task.exact_match >= 0.90", "general.exact_match drop <= 0.10")
+        for name, noise in (("gguf-q8_0", 0.01), ("onnx-int4", 0.3)):
+            made.verify(name, FakeRuntime(answers(0.95), name=name, noise=noise, skill=3), trained)
+        made.report(title="household", samples=3)
+    return made
+
+
+@pytest.fixture(scope="module")
+def failed(tmp_path_factory: pytest.TempPathFactory) -> MadeRun:
+    with pytest.MonkeyPatch.context() as patch:
+        made = MadeRun(tmp_path_factory.mktemp("failed"), patch)
+        made.evaluate(FakeRuntime(answers(0, 1)), FakeRuntime(answers(1.0, 0.3)))
+        made.gate("task.exact_match >= 0.90", "general.exact_match drop <= 0.03")
+        made.report(title="ruined")
+    return made
+
+
+class Tags(HTMLParser):
+    """All tags with their attributes, and the text outside of <style>."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "link", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text += data
+
+
+def page(made: MadeRun) -> str:
+    return (made.artifacts["report"].path / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_verdict_comes_first(passed: MadeRun, failed: MadeRun) -> None:
+    text = re.sub(r"\s+", " ", Tags(page(passed)).text)
+    assert text.index("The tuned model passed 2 gates, and all 2 files are the model that was trained.") < 120
+    text = re.sub(r"\s+", " ", Tags(page(failed)).text)
+    assert text.index("The tuned model failed 1 of 2 gates: nothing was exported.") < 120
+    assert "general.exact_match went from 1 to 0.3, a drop of 0.7" in text
+    assert "None: a failed gate stops the export." in text
+
+
+def test_sections(passed: MadeRun, failed: MadeRun) -> None:
+    def sections(made: MadeRun) -> list[str | None]:
+        return [attributes.get("id") for tag, attributes in Tags(page(made)).tags if tag == "section"]
+
+    common = ["curve", "families", "regressions", "samples", "provenance"]
+    assert sections(passed) == ["before-after", "gates", "files", *common]
+    assert sections(failed) == ["before-after", "gates", "files", *common]
+
+
+def test_what_it_shows(passed: MadeRun) -> None:
+    text = Tags(page(passed)).text
+    for shown in ("gguf-q8_0", "onnx-int4", "arithmetic", "ordering", "7.0 MB", "make it 20 degrees", "lora_r"):
+        assert shown in text
+    assert passed.artifacts["train"].digest[:12] in text
+    assert "onnx-int4 is worse than tuned" in text
+    assert "tuned is worse than base" in text
+
+
+def test_no_network_and_no_script(passed: MadeRun) -> None:
+    source = page(passed)
+    tags = Tags(source).tags
+    assert not {"script", "iframe", "object", "embed", "img", "form", "base"} & {tag for tag, _ in tags}
+    addresses = [value for _, attributes in tags for name, value in attributes.items() if name in ("href", "src")]
+    assert addresses == ["data:,"]
+    assert not re.search(r"https?://|url\(|@import", source)
+    policy = [attributes["content"] for tag, attributes in tags if "http-equiv" in attributes]
+    assert policy == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
+
+
+def test_hostile_text_stays_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [conversation(f"{HOSTILE} {i}", HOSTILE, f"{HOSTILE}:{i}") for i in range(4)] + task_rows(10)
+    made = MadeRun(tmp_path, monkeypatch, rows)
+    runtime = FakeRuntime(default=HOSTILE)
+    made.evaluate(runtime, FakeRuntime(answers()))
+    made.gate("task.exact_match >= 0.90")
+    made.report(title=HOSTILE, samples=20)
+    source = page(made)
+    tags = Tags(source)
+    assert not {"script", "img"} & {tag for tag, _ in tags.tags}
+    assert not any(name.startswith("on") for _, attributes in tags.tags for name in attributes)
+    assert HOSTILE.replace("\x1b", "␛") in tags.text
+    assert "\x1b" not in source
+    assert source.count("<style>") == source.count("</style>") == 1
+    assert "<script" not in (made.artifacts["report"].path / "report.md").read_text(encoding="utf-8")
+
+
+def test_partial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = MadeRun(tmp_path, monkeypatch)
+    first = made.report()
+    assert first.facts["sentence"] == "Nothing has been judged yet: this run is not finished."
+    assert "Nothing has been judged yet" in page(made)
+    assert terminal.summary({}) == "" == terminal.summary(made.artifacts)
+
+    made = MadeRun(tmp_path / "more", monkeypatch)
+    made.evaluate(FakeRuntime(), FakeRuntime(answers()))
+    del made.artifacts["eval.base"], made.artifacts["data"], made.artifacts["train"]
+    made.report()
+    assert "The tuned model was not gated; no file was exported." in page(made)
+    assert "Before and after" in page(made)
+
+
+def test_a_file_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = MadeRun(tmp_path, monkeypatch)
+    trained = FakeRuntime(answers())
+    made.evaluate(FakeRuntime(), trained)
+    made.verify("gguf-f16", FakeRuntime(answers()), trained)
+    made.verify("onnx-int4", FakeRuntime(answers(), refuses="no kernel for <op>"), trained)
+    report = made.report()
+    assert report.facts["state"] == "failed"
+    assert "1 of 2 files failed verification: onnx-int4." in report.facts["sentence"]
+    assert "no kernel for &lt;op&gt;" in page(made)
+
+
+def test_facts_are_the_same_twice_and_hold_no_times(passed: MadeRun) -> None:
+    report = passed.artifacts["report"]
+    assert report.volatile == ("report.html",)
+    found: dict[str, Any] = files.read_json(report.file("report.json"))
+    again = facts.gather({name: made for name, made in passed.artifacts.items() if name != "report"})
+    assert {name: found[name] for name in again} == again
+    text = report.file("report.json").read_text()
+    assert "second" not in text
+    assert str(report.path.parent) not in text
+    changes = {(entry["suite"], entry["metric"]): entry for entry in found["changes"]}
+    task = changes["task", "exact_match"]
+    assert (task["value"], task["p_value"]) == (1.0, 0.0)
+    assert task["low"] < 1.0 == task["high"]
+    assert set(changes) >= {("general/ordering", "exact_match"), ("general", "loss")}
+
+
+def test_the_terminal_fits_80_columns(passed: MadeRun, failed: MadeRun) -> None:
+    text = terminal.summary(passed.artifacts)
+    assert max(map(len, text.splitlines())) <= 80
+    lines = {line.split()[0]: line for line in text.splitlines() if line}
+    assert re.search(r"gguf-q8_0 +7\.0 MB +100 % +100 % +\d+\.\d % +\S+ +95\.0 % +[\d,]+ ok$", lines["gguf-q8_0"])
+    assert "task             exact_match            0 %     100 %  +100.0 pt     40" in text
+    assert text.splitlines()[-2].startswith("PASSED: The tuned model passed 2 gates")
+    text = terminal.summary(failed.artifacts)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "FAILED general.exact_match drop <= 0.03" in text
+    assert "FAILED: The tuned model failed 1 of 2 gates: nothing was exported." in text
+
+
+def test_a_long_name_does_not_break_the_table(passed: MadeRun) -> None:
+    renamed: dict[str, Artifact] = {
+        name.replace("gguf-q8_0", "gguf-a-very-long-name-of-an-export"): made for name, made in passed.artifacts.items()
+    }
+    assert max(map(len, terminal.summary(renamed).splitlines())) <= 80
+
+
+def test_markdown(passed: MadeRun) -> None:
+    text = (passed.artifacts["report"].path / "report.md").read_text(encoding="utf-8")
+    assert text.startswith("## household\n\n**PASSED.** The tuned model passed 2 gates")
+    assert "| task | exact\\_match | 40 | 0 % (0.0 to 8.8 %) | 100 % (91.2 to 100.0 %) |" in text
+    assert "| gguf-q8\\_0 | 7.0 MB | 100 % | 100 % |" in text

@@ -1,0 +1,65 @@
+"""Estimates per target: every target that takes something has one, and they follow the recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgeft.models.shapes import from_config, gguf_bytes
+from edgeft.recipe import load
+from edgeft.stages.estimates import Machine, estimates_of
+from edgeft.stages.targets import targets_of
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+GIGABYTE = 1_000_000_000
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_target_has_one(path: Path) -> None:
+    recipe = load(path)
+    found = estimates_of(recipe, Machine("cuda", 8))
+    assert set(found) == {target.name for target in targets_of(recipe)} - {"gate", "report"}
+    assert all(one.ram and one.ram > 0 for one in found.values())
+    assert all(one.exact for name, one in found.items() if name.startswith("export.gguf"))
+
+
+@pytest.mark.parametrize("path", [path for path in RECIPES if path.stem.endswith("gb")], ids=lambda path: path.stem)
+def test_the_gpu_recipes_fit_the_gpu_that_they_name(path: Path) -> None:
+    room = int(path.stem.rpartition("-")[2].removesuffix("gb")) * GIGABYTE
+    found = estimates_of(load(path), Machine("cuda", 8))
+    for name in ("train", "eval.base"):
+        vram = found[name].vram
+        assert vram is not None
+        assert vram < 0.9 * room
+
+
+def test_they_follow_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"messages": []}\n' * 100)
+    (tmp_path / "recipe.yaml").write_text(
+        "base_model: builtin:sprout\ndata: {datasets: [{path: rows.jsonl}], test_set_size: 0.1}\n"
+        "eval: {suites: {task: {rows: test}, general: {rows: 'builtin:general', limit: 7}}}\nexport: [gguf-q8_0, gguf-iq4_xs]\n"
+    )
+
+    def seconds(target: str, *overrides: str) -> float:
+        found = estimates_of(load(tmp_path / "recipe.yaml", overrides), Machine())[target].seconds
+        assert found is not None
+        return found
+
+    assert seconds("train", "train.num_epochs=20") > seconds("train", "train.num_epochs=2")
+    assert seconds("train", "train.max_steps=1") < seconds("train")
+    assert seconds("eval.base", "eval.suites.general.limit=5000") > seconds("eval.base")
+    assert seconds("eval.base", "data.test_set_size=50") > seconds("eval.base")
+    found = estimates_of(load(tmp_path / "recipe.yaml"), Machine())
+    shape = from_config(
+        __import__("json").loads((Path(__file__).parents[2] / "edgeft/models/builtin/sprout/config.json").read_text())
+    )
+    assert found["export.gguf-q8_0"].disk == gguf_bytes(shape, "gguf-q8_0")
+    assert found["export.gguf-iq4_xs"].disk is None
+    assert found["train"].vram is None
+
+
+def test_an_unknown_base_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    (tmp_path / "recipe.yaml").write_text("base_model: nobody/nothing\ndata: {datasets: [{path: rows.jsonl}]}\n")
+    assert estimates_of(load(tmp_path / "recipe.yaml"), Machine()) == {}

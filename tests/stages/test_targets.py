@@ -1,0 +1,281 @@
+"""From a recipe to its targets: which, with what parameters, reading what; and that no setting is lost on the way."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from edgeft.evals.fidelity import FIDELITY as MEASURED
+from edgeft.evals.metrics import METRICS as METRIC_TABLE
+from edgeft.evals.suites import BUILTINS
+from edgeft.exporters import EXPORTS as FORMATS
+from edgeft.pipeline.graph import Graph
+from edgeft.pipeline.stage import Source, Target
+from edgeft.recipe import Recipe, load, names
+from edgeft.recipe.keys import every_key
+from edgeft.stages import STAGES
+from edgeft.stages.targets import params_of, targets_of
+
+FULL = """base_model: ./base
+seed: 5
+data:
+  datasets: [{path: a.jsonl}, {path: b.jsonl, type: prompt_completion}]
+  validation: [{path: v.jsonl}]
+  test: [{path: t.jsonl}]
+  chat_template: chat.jinja
+merge: true
+eval:
+  suites:
+    task: {rows: test}
+    own: {rows: own.jsonl, limit: 3}
+    general: {rows: "builtin:general"}
+gate:
+  - task.exact_match >= 0.9
+  - gguf-q8_0.task.exact_match drop <= 0.01
+  - gguf-q8_0.mean_kl <= 0.1
+  - onnx-int4.general.loss rise <= 3%
+export: {gguf-q8_0: , onnx-int4: {block_size: 64}}
+"""
+
+
+def recipe(tmp_path: Path, text: str, *overrides: str) -> Recipe:
+    (tmp_path / "recipe.yaml").write_text(text)
+    return load(tmp_path / "recipe.yaml", overrides)
+
+
+def targets(tmp_path: Path, text: str = FULL, *overrides: str) -> dict[str, Target]:
+    found = targets_of(recipe(tmp_path, text, *overrides))
+    Graph(found).order([target.name for target in found])  # every reference is a target, and there is no circle
+    return {target.name: target for target in found}
+
+
+def test_all_of_them_in_the_order_of_the_work(tmp_path: Path) -> None:
+    assert list(targets(tmp_path)) == [
+        "data",
+        "train",
+        "eval.base",
+        "eval.tuned",
+        "gate",
+        "merge",
+        "export.gguf-q8_0",
+        "verify.gguf-q8_0",
+        "export.onnx-int4",
+        "verify.onnx-int4",
+        "report",
+    ]
+
+
+def test_what_each_reads(tmp_path: Path) -> None:
+    found = targets(tmp_path)
+    base = Source("model", "./base")
+    own = {"base": base, "suites.own": Source("file", "own.jsonl")}
+    assert found["data"].sources == {
+        "base": base,
+        "datasets.0": Source("file", "a.jsonl"),
+        "datasets.1": Source("file", "b.jsonl"),
+        "validation.0": Source("file", "v.jsonl"),
+        "test.0": Source("file", "t.jsonl"),
+        "chat_template": Source("file", "chat.jinja"),
+    }
+    assert (found["train"].inputs, found["train"].sources) == ({"data": "data"}, {"base": base})
+    assert (found["eval.base"].inputs, found["eval.base"].sources) == ({"data": "data"}, own)
+    assert (found["eval.tuned"].inputs, found["eval.tuned"].sources) == ({"data": "data", "adapter": "train"}, own)
+    assert found["gate"].inputs == {"base": "eval.base", "tuned": "eval.tuned"}
+    assert (found["merge"].inputs, found["merge"].after) == ({"adapter": "train"}, ("gate",))
+    export = found["export.gguf-q8_0"]
+    assert (export.inputs, export.after, export.judged_by) == ({"adapter": "train"}, ("gate",), "verify.gguf-q8_0")
+    assert found["verify.gguf-q8_0"].inputs == {
+        "export": "export.gguf-q8_0",
+        "adapter": "train",
+        "data": "data",
+        "tuned": "eval.tuned",
+    }
+    assert found["report"].lenient
+    assert set(found["report"].inputs) == set(found) - {"report"}
+
+
+def test_gate_lines_go_where_they_judge(tmp_path: Path) -> None:
+    found = targets(tmp_path)
+    assert [gate.text for gate in found["gate"].params.checks] == ["task.exact_match >= 0.9"]  # type: ignore[attr-defined]
+    params: Any = found["verify.gguf-q8_0"].params
+    assert [gate.metric for gate in params.checks] == ["exact_match", "mean_kl"]
+    assert set(params.suites) == {"task", "own"}
+    params = found["verify.onnx-int4"].params
+    assert [gate.metric for gate in params.checks] == ["loss"]
+    assert set(params.suites) == {"task", "own", "general"}, "a gate names the general suite"
+    assert params.rows == "test"
+
+
+def test_without_gates_nothing_waits(tmp_path: Path) -> None:
+    found = targets(tmp_path, FULL, "gate=[]")
+    assert "gate" not in found
+    assert found["export.gguf-q8_0"].after == found["merge"].after == ()
+
+
+def test_the_shortest_recipe(tmp_path: Path) -> None:
+    text = "base_model: x\ndata: {datasets: [{path: a.jsonl}]}\nexport: [gguf-f16]\n"
+    found = targets(tmp_path, text)
+    assert list(found) == ["data", "train", "export.gguf-f16", "verify.gguf-f16", "report"]
+    params: Any = found["verify.gguf-f16"].params
+    assert (params.rows, params.suites) == ("train", {})
+    assert "tuned" not in found["verify.gguf-f16"].inputs
+    assert targets(tmp_path, text, "data.val_set_size=3")["verify.gguf-f16"].params.rows == "validation"  # type: ignore[attr-defined]
+
+
+def test_chosen_suites_and_rows_of_verify(tmp_path: Path) -> None:
+    found = targets(tmp_path, FULL, "verify={suites: [own], rows: validation, limit: null}")
+    params: Any = found["verify.gguf-q8_0"].params
+    assert set(params.suites) == {"task", "own"}, "a gate names task"
+    assert (params.rows, params.limit) == ("validation", None)
+
+
+# Key -> a value that is not the default; and which targets' parameters must change with it.
+EVALS, FILES = {"eval.base", "eval.tuned"}, {"verify.gguf-q8_0", "verify.onnx-int4"}
+MADE = {"merge", "export.gguf-q8_0", "export.onnx-int4"}
+OVERRIDES: dict[str, tuple[str, set[str]]] = {
+    "base_model": ("./other", {"data", "train", *EVALS, *MADE, *FILES}),
+    "seed": ("6", {"data", "train"}),
+    "data.datasets.*.path": ("c.jsonl", {"data"}),
+    "data.datasets.*.type": ("prompt_completion", {"data"}),
+    "data.validation.*.path": ("c.jsonl", {"data"}),
+    "data.validation.*.type": ("prompt_completion", {"data"}),
+    "data.test.*.path": ("c.jsonl", {"data"}),
+    "data.test.*.type": ("prompt_completion", {"data"}),
+    "data.datasets": ("[{path: c.jsonl}]", {"data"}),
+    "data.validation": ("[{path: c.jsonl}]", {"data"}),
+    "data.test": ("[{path: c.jsonl}]", {"data"}),
+    "data.sequence_len": ("64", {"data"}),
+    "data.chat_template": ("other.jinja", {"data"}),
+    "data.roles_to_train": ("[assistant, user]", {"data"}),
+    "data.sample_packing": ("true", {"data"}),
+    "merge.merge_base": ("pristine", MADE),
+    "eval.suites.*.rows": ("validation", {*EVALS, *FILES}),
+    "eval.suites.*.metrics": ("[exact_match, json_match]", {*EVALS, *FILES}),
+    "eval.suites.*.max_tokens": ("7", {*EVALS, *FILES}),
+    "eval.suites.*.limit": ("7", {*EVALS, *FILES}),
+    "gate.checks": ("[task.exact_match >= 0.8]", {"gate", *FILES}),
+    "gate.undecided": ("fail", {"gate", *FILES}),
+    "export.*.block_size": ("128", {"export.onnx-int4"}),
+    "export.*.accuracy_level": ("1", {"export.onnx-int4"}),
+    "export.*.algorithm": ("rtn", {"export.onnx-int4"}),
+    "export.*.head": ("int8", {"export.onnx-int4"}),
+    "export.*.embeddings": ("float", {"export.onnx-int4"}),
+    "export.*.max_length": ("99", {"export.onnx-int4"}),
+    "verify.rows": ("train", FILES),
+    "verify.limit": ("9", FILES),
+    "verify.suites": ("[own]", {"verify.onnx-int4"}),
+    "report.title": ("Mine", {"report"}),
+    "report.samples": ("3", {"report"}),
+}
+TRAIN = {
+    "adapter": "lora",
+    "lora_r": "4",
+    "lora_alpha": "4",
+    "lora_dropout": "0.5",
+    "lora_target_modules": "[q_proj]",
+    "micro_batch_size": "3",
+    "gradient_accumulation_steps": "3",
+    "num_epochs": "7",
+    "max_steps": "7",
+    "learning_rate": "1e-5",
+    "lr_scheduler": "linear",
+    "warmup_ratio": "0.5",
+    "weight_decay": "0.5",
+    "max_grad_norm": "0.5",
+    "optimizer": "adafactor",
+    "gradient_checkpointing": "true",
+    "neftune_noise_alpha": "5",
+    "early_stopping_patience": "2",
+    "eval_steps": "7",
+    "save_steps": "7",
+    "logging_steps": "7",
+    "threads": "2",
+    "compute_dtype": "bfloat16",
+}
+OVERRIDES |= {f"train.{key}": (value, {"train"}) for key, value in TRAIN.items()}
+OVERRIDES["train.adapter"] = ("lora", {"train", *MADE})  # the merge base follows from it
+# Sections, told by their keys; sizes that exclude the splits above; and what decides which targets there are.
+STRUCTURE = {"data", "train", "merge", "eval", "eval.suites", "gate", "export", "verify", "report", "merge.write"}
+SIZES = {"data.val_set_size": "data.validation", "data.test_set_size": "data.test"}
+PLACES = {"data.datasets.*": "data.datasets.0", "eval.suites.*": "eval.suites.task", "export.*": "export.onnx-int4"}
+
+
+def filled(key: str) -> str:
+    for pattern, place in PLACES.items():
+        key = key.replace(pattern, place)
+    return key.replace(".*", ".0")
+
+
+def changed(before: dict[str, Target], after: dict[str, Target]) -> set[str]:
+    return {
+        name
+        for name in before
+        if (before[name].params, before[name].sources) != (after[name].params, after[name].sources)
+    }
+
+
+def test_every_key_of_the_schema_is_tried_below() -> None:
+    assert set(every_key()) == set(OVERRIDES) | STRUCTURE | set(SIZES)
+
+
+@pytest.mark.parametrize("key", OVERRIDES)
+def test_each_key_reaches_its_targets_and_no_other(key: str, tmp_path: Path) -> None:
+    value, wanted = OVERRIDES[key]
+    before = targets(tmp_path)
+    assert changed(before, targets(tmp_path, FULL, f"{filled(key)}={value}")) == wanted
+
+
+@pytest.mark.parametrize("key", SIZES)
+def test_sizes_reach_the_data_stage(key: str, tmp_path: Path) -> None:
+    without = f"{SIZES[key]}=[]"
+    before = targets(tmp_path, FULL, without, f"{key}=10")
+    assert changed(before, targets(tmp_path, FULL, without, f"{key}=11")) == {"data"}
+
+
+def test_merge_write_decides_whether_there_is_a_merge(tmp_path: Path) -> None:
+    assert "merge" not in targets(tmp_path, FULL, "merge.write=false")
+
+
+def test_a_stage_that_does_not_know_a_field_is_a_bug_not_a_lost_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Params(BaseModel):
+        title: str = ""
+
+    monkeypatch.setattr(importlib.import_module("edgeft.stages.report"), "Params", Params)
+    with pytest.raises(TypeError, match="the stage 'report' does not take samples"):
+        params_of("report", title="x", samples=3)
+
+
+@pytest.mark.parametrize("kind", STAGES)
+def test_every_stage_has_what_the_pipeline_reads(kind: str) -> None:
+    module = importlib.import_module(STAGES[kind].target)
+    assert isinstance(module.VERSION, int)
+    assert issubclass(module.Params, BaseModel)
+    assert callable(module.run)
+
+
+def test_the_names_of_recipes_are_those_of_the_tables() -> None:
+    exports = {
+        f"{format_}-{type_}"
+        for format_ in FORMATS
+        for type_ in importlib.import_module(
+            f"edgeft.exporters.{format_}.{'types' if format_ == 'gguf' else 'options'}"
+        ).TYPES
+    }
+    assert set(names.EXPORTS) == exports
+    assert set(names.METRICS) == set(METRIC_TABLE)
+    assert set(names.FIDELITY) == set(MEASURED)
+    assert set(names.BUILTIN_ROWS) == {f"builtin:{name}" for name in BUILTINS}
+
+
+def test_the_options_of_onnx_are_those_of_its_exporter() -> None:
+    from edgeft.exporters.onnx.options import OnnxOptions
+    from edgeft.recipe.schema import ExportOptions
+
+    assert set(ExportOptions.model_fields) == set(OnnxOptions.model_fields) - {"threads"}
+    for name, info in ExportOptions.model_fields.items():
+        theirs = OnnxOptions.model_fields[name].annotation
+        assert str(theirs) in str(info.annotation) or info.annotation == theirs

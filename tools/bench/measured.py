@@ -1,0 +1,69 @@
+"""Run a piece of work in a fresh process and measure it: seconds, memory at its peak, bytes read and written (Linux).
+
+Imported by the benchmarks beside it. The work is a Python statement, so that nothing of the parent is in its memory.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Measured:
+    """`peak` is the highest resident size, `anonymous` the highest part of it that no file backs; bytes."""
+
+    seconds: float
+    cpu_seconds: float
+    peak: int
+    anonymous: int
+    read: int
+    written: int
+
+    def row(self, name: str) -> str:
+        return (
+            f"{name:28} {self.seconds:7.1f} s {self.cpu_seconds:8.1f} s {self.peak / 1e6:8.0f} MB "
+            f"{self.anonymous / 1e6:8.0f} MB {self.read / 1e6:8.0f} MB {self.written / 1e6:8.0f} MB"
+        )
+
+
+HEADER = f"{'':28} {'wall':>9} {'CPU':>10} {'peak RSS':>11} {'anonymous':>11} {'read':>11} {'written':>11}"
+
+
+def measure(statement: str, *arguments: str) -> Measured:
+    """Run `statement` (it may use `sys.argv[1:]`) in a new interpreter. Raises when it fails."""
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-c", statement + _EPILOGUE, *arguments], stdout=subprocess.PIPE)
+    anonymous = 0
+    while process.poll() is None:
+        anonymous = max(anonymous, _status(process.pid, "RssAnon"))
+        time.sleep(0.01)
+    seconds = time.perf_counter() - start
+    output = process.stdout.read().decode() if process.stdout else ""
+    if process.returncode:
+        raise SystemExit(f"the measured process ended with {process.returncode}")
+    cpu, peak, read, written = output.rsplit("MEASURED", 1)[1].split()
+    return Measured(seconds, float(cpu), int(peak), anonymous, int(read), int(written))
+
+
+_EPILOGUE = """
+import os, pathlib, resource
+_io = dict(line.split(": ") for line in pathlib.Path("/proc/self/io").read_text().splitlines())
+_time = os.times()
+_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print("MEASURED", _time.user + _time.system, _peak, _io["rchar"], _io["wchar"])
+"""
+
+
+def _status(pid: int, field: str) -> int:
+    """A field of /proc/PID/status in bytes; 0 when the process is gone."""
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith(field + ":"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
