@@ -45,8 +45,8 @@ class Artifact:
         return path
 
     def size(self) -> int:
-        """Bytes of all its files."""
-        return sum(int(entry["size"]) for entry in self.files.values())
+        """Bytes of its files, without the volatile ones: the same recipe gives the same number."""
+        return sum(int(entry["size"]) for name, entry in self.files.items() if name not in self.volatile)
 
 
 @dataclass(frozen=True)

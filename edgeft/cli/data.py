@@ -133,7 +133,7 @@ def stats_command(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> No
         _histogram(lengths, stats["sequence_len"])
     packing = stats["packing"]
     click.echo(
-        f"\npacked into sequences of {stats['sequence_len']} tokens: {packing['sequences']} sequences, "
+        f"\npacked: {packing['sequences']} sequences of {stats['sequence_len']} tokens, "
         f"{100 * packing['filled']:.0f} % full{'' if stats['sample_packing'] else ' (sample_packing is off)'}"
     )
     for split, count in stats["duplicates"].items():

@@ -46,19 +46,19 @@ def command(
     """Ask ARTIFACT (a base model, adapter, merged model, GGUF file, ONNX folder, or a link in build/) the rows of one
     or more suites, and print the scores with their 95 % intervals."""
     from edgeft.cli.console import reporter
+    from edgeft.cli.folders import refuse_existing
     from edgeft.cli.quiet import quiet_libraries
-    from edgeft.errors import InputError
     from edgeft.pipeline import Event, EventKind
     from edgeft.progress import Progress
 
-    if out is not None and out.exists():
-        raise InputError("this is there already", where=out, do="choose another folder or remove it")
+    if out is not None:
+        refuse_existing(out)
     quiet_libraries(debug=ctx.find_root().obj.debug)
     from edgeft.evals.evaluate import evaluate
     from edgeft.runtimes import open_runtime
 
     questions = [_suite(text, metrics, max_tokens, limit) for text in suites]
-    with open_runtime(artifact, base=base) as runtime, reporter(to_stderr=as_json) as events:
+    with open_runtime(artifact, base=base) as runtime, reporter(to_stderr=True) as events:
 
         def listen(progress: Progress) -> None:
             events(Event(EventKind.PROGRESS, "eval", "eval", progress=progress))

@@ -51,5 +51,5 @@ def command(base: str, adapter: Path | None, name: str, merge_base: str, out: Pa
     format_, _, type_ = name.partition("-")
     params = {"format": format_, "type": type_, "merge_base": merge_base}
     inputs = {"adapter": adapter_of(adapter)}
-    made = build("export", params, out, inputs=inputs, sources={"base": base_folder(base)}, as_json=as_json)
+    made = build("export", params, out, inputs=inputs, sources={"base": base_folder(base)})
     tell(made, out, as_json=as_json)

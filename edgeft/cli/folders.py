@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeft.cli.options import print_json
-from edgeft.errors import ModelError
+from edgeft.errors import InputError, ModelError
 
 if TYPE_CHECKING:
     from edgeft.artifact import Artifact
@@ -26,9 +26,8 @@ def build(
     *,
     inputs: Mapping[str, Artifact | None],
     sources: Mapping[str, Path],
-    as_json: bool,
 ) -> Artifact:
-    """Run one stage of the table into `out`, showing its progress as `edgeft run` does."""
+    """Run one stage of the table into `out`, showing its progress on stderr: stdout is for the result."""
     from edgeft.cli.console import reporter
     from edgeft.cli.quiet import quiet_libraries
     from edgeft.pipeline import Event, EventKind, run_stage
@@ -36,8 +35,9 @@ def build(
     from edgeft.stages import STAGES
     from edgeft.stages.targets import params_of
 
+    refuse_existing(out)
     quiet_libraries(debug=click.get_current_context().find_root().obj.debug)
-    with reporter(to_stderr=as_json) as events:
+    with reporter(to_stderr=True) as events:
         events(Event(EventKind.STARTED, stage, stage))
 
         def listen(progress: Progress) -> None:
@@ -56,6 +56,12 @@ def build(
         seconds = float(made.measurements.get("seconds", 0.0))
         events(Event(EventKind.FINISHED, stage, stage, artifact=made, seconds=seconds))
     return made
+
+
+def refuse_existing(out: Path) -> None:
+    """An `InputError` when there is something at `--out`: nothing is overwritten."""
+    if out.exists():
+        raise InputError("this is there already", where=out, do="choose another folder or remove it")
 
 
 def tell(made: Artifact, out: Path, *, as_json: bool) -> None:

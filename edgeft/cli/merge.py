@@ -21,5 +21,5 @@ def command(base: str, adapter: Path, merge_base: str, out: Path, as_json: bool)
 
     inputs = {"adapter": adapter_of(adapter)}
     sources = {"base": base_folder(base)}
-    made = build("merge", {"merge_base": merge_base}, out, inputs=inputs, sources=sources, as_json=as_json)
+    made = build("merge", {"merge_base": merge_base}, out, inputs=inputs, sources=sources)
     tell(made, out, as_json=as_json)

@@ -26,7 +26,7 @@ def command(ctx: click.Context, recipe: Path, show: bool | None, overrides: tupl
     from edgeft.pipeline import Options, run
 
     opened = open_project(recipe, overrides)
-    with reporter(to_stderr=as_json) as events:
+    with reporter(to_stderr=True) as events:
         result = run(
             opened.targets,
             opened.project,

@@ -63,7 +63,7 @@ def command(base: str, data: Path, out: Path, seed: int, as_json: bool, **keys: 
     params = {name: getattr(section, name) for name in TrainSection.model_fields}
     inputs = {"data": artifact.load(data)}
     sources = {"base": base_folder(base)}
-    made = build("train", {**params, "seed": seed}, out, inputs=inputs, sources=sources, as_json=as_json)
+    made = build("train", {**params, "seed": seed}, out, inputs=inputs, sources=sources)
     tell(made, out, as_json=as_json)
 
 

@@ -39,7 +39,7 @@ def command(
     with dataset_of(data) as rows:
         inputs = {"export": export_of(export), "adapter": adapter_of(adapter), "data": rows}
         params = {"rows": "test", "limit": limit}
-        made = build("verify", params, out, inputs=inputs, sources=sources, as_json=as_json)
+        made = build("verify", params, out, inputs=inputs, sources=sources)
     if not as_json:
         for check in read_json(made.file("verdict.json"))["checks"]:
             status = click.style(f"{check['status']:<10}", fg="green" if check["passed"] else "red")

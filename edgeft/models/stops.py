@@ -34,7 +34,7 @@ def end_of_turn(tokenizer: Any) -> int | None:
     conversation = [{"role": "user", "content": "Question?"}, {"role": "assistant", "content": _ANSWER}]
     try:
         text = tokenizer.apply_chat_template(conversation, tokenize=False)
-    except (jinja2.TemplateError, TypeError, ValueError):
+    except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError):
         return None  # a template for something else than conversations
     _, found, tail = text.rpartition(_ANSWER)
     ids = tokenizer(tail.lstrip(), add_special_tokens=False)["input_ids"] if found else []

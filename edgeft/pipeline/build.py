@@ -16,7 +16,7 @@ from edgeft import files
 from edgeft.artifact import Artifact
 from edgeft.errors import EdgeftError, InputError, Interrupted, StorageError, storage_error
 from edgeft.pipeline.digests import digest_source, source_path
-from edgeft.pipeline.events import Event, EventKind, Events
+from edgeft.pipeline.events import Event, EventKind, Events, Reason
 from edgeft.pipeline.interrupts import Interrupts
 from edgeft.pipeline.locks import LiveRun
 from edgeft.pipeline.measure import Meter, environment
@@ -27,15 +27,17 @@ from edgeft.pipeline.store import entry_name
 from edgeft.progress import Listener, Progress, silent
 from edgeft.registry import Row, lookup
 
+_ELSEWHERE = Reason("elsewhere", "another run built it meanwhile")
+_FINISHED = Reason("found", "finished by a run that was killed before it could say so")
 _WORTH_COLLECTING = 1.0  # seconds: a stage that took less left nothing that is worth the time
 
 
 @dataclass(frozen=True)
 class Built:
-    """The artifact of a target. `elsewhere`: another run made it while this one waited for the lock."""
+    """The artifact of a target. `found`: why nothing had to be built after all; None when it was built."""
 
     artifact: Artifact
-    elsewhere: bool = False
+    found: Reason | None = None
 
 
 class Builder:
@@ -73,7 +75,7 @@ class Builder:
                     found = self._store.find(target.stage, fingerprint).artifact
                     if found is not None:
                         self._store.tidy(target.stage, fingerprint)
-                        return Built(found, elsewhere=True)
+                        return Built(found, _ELSEWHERE if waited else _FINISHED)
                 return Built(self._make(planned, states, fingerprint))
         except Exception as error:
             self._interrupts.check()
@@ -169,7 +171,7 @@ def recorded_inputs(inputs: Inputs, sources: Mapping[str, Mapping[str, Any]], ta
         for role, given in inputs.artifacts.items()
     }
     for role, source in sources.items():
-        made_of[role] = {"source": source["kind"], "ref": source["ref"], "digest": source["digest"]}
+        made_of[role] = {"target": "", "kind": source["kind"], "ref": source["ref"], "digest": source["digest"]}
     return made_of
 
 
@@ -223,7 +225,7 @@ def run_stage(
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     scratch = out.with_name(f".{out.name}.{os.getpid()}.scratch")
     made_of = recorded_inputs(given, {}, target)
-    made_of |= {role: {"source": "path", "ref": str(path)} for role, path in given.sources.items()}
+    made_of |= {role: {"target": "", "kind": "path", "ref": str(path)} for role, path in given.sources.items()}
     parts = {"stage": name, "version": stage.VERSION, "params": params.model_dump(mode="json"), "inputs": made_of}
     try:
         files.remove_tree(partial)

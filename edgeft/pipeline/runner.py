@@ -188,8 +188,8 @@ class _Runner:
         status = Status.BUILT if built.artifact.passed else Status.FAILED_VERDICT
         reasons = planned.reasons
         kind = EventKind.FINISHED
-        if built.elsewhere:
-            reasons = (Reason("elsewhere", "another run built it meanwhile"),)
+        if built.found is not None:
+            reasons = (built.found,)
             if built.artifact.passed:
                 status, kind = Status.UP_TO_DATE, EventKind.SKIPPED
         self.events(

@@ -10,6 +10,14 @@ from edgeft.recipe.names import BUILTIN_ROWS, SPLITS
 from edgeft.recipe.schema import Recipe, suite_metrics
 from edgeft.registry import suggestion
 
+# Export -> the options that mean something to it.
+_SCALES = ("block_size", "accuracy_level", "algorithm")
+_OPTIONS: dict[str, tuple[str, ...]] = {
+    "onnx-fp32": ("max_length",),
+    "onnx-int8": (*_SCALES, "max_length"),
+    "onnx-int4": (*_SCALES, "head", "layers", "embeddings", "max_length"),
+}
+
 
 def inconsistencies(recipe: Recipe) -> list[RecipeError]:
     """Every contradiction in a recipe, each with its place."""
@@ -86,9 +94,12 @@ def _shifted(where: Location, offset: int) -> Location:
 
 def _export(recipe: Recipe) -> Iterator[RecipeError]:
     for name, options in recipe.export.items():
-        for key in options.model_dump(exclude_none=True) if name.startswith("gguf-") else ():
-            where = recipe.location_of(f"export.{name}.{key}")
-            yield RecipeError(f"{name} has no option {key!r}: it is one of ONNX", where=where, do="leave it out")
+        known = _OPTIONS.get(name)
+        for key in options.model_dump(exclude_none=True):
+            if known is None or key not in known:
+                where = recipe.location_of(f"export.{name}.{key}")
+                do = f"its options: {', '.join(known)}" if known else "leave it out: it has none"
+                yield RecipeError(f"{name} has no option {key!r}", where=where, do=do)
 
 
 def _verify(recipe: Recipe) -> Iterator[RecipeError]:

@@ -142,15 +142,22 @@ class GateSection(Section):
 
 
 class ExportOptions(Section):
-    """Options of one export. All are of ONNX; what is left out is the exporter's own choice."""
+    """Options of one export. All are of ONNX (fp32 takes only `max_length`); what is left out is the exporter's choice."""
 
     block_size: Literal[16, 32, 64, 128] | None = Field(None, description="weights that share one scale; default 32")
     accuracy_level: Literal[1, 2, 3, 4] | None = Field(
         None, description="what activations are rounded to in quantized products: 4 is int8 (default), 1 float32"
     )
-    algorithm: Literal["default", "rtn", "k_quant"] | None = Field(None, description="how scales are chosen")
-    head: Literal["same", "int8"] | None = Field(None, description="bits of the output layer: as the others, or int8")
-    embeddings: Literal["quantized", "float"] | None = Field(None, description="of int4: quantized too, or float32")
+    algorithm: Literal["auto", "rtn", "default", "k_quant"] | None = Field(
+        None, description="how scales are chosen: by rounding, or by a search (k_quant: nearer, slower); default auto"
+    )
+    head: Literal["int8", "same"] | None = Field(None, description="of int4: the output layer; default int8")
+    layers: Literal["same", "int8"] | None = Field(
+        None, description="of int4: the most sensitive of the other layers; default same"
+    )
+    embeddings: Literal["quantized", "float"] | None = Field(
+        None, description="of int4: the embeddings too, or float32; default quantized"
+    )
     max_length: int | None = Field(None, ge=1, description="tokens a generation may reach by default")
 
 

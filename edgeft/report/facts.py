@@ -8,6 +8,7 @@ failed its gate has no files, a run that was stopped has even less.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from edgeft import files
@@ -27,7 +28,7 @@ def gather(artifacts: Artifacts) -> dict[str, Any]:
         "files": exported(artifacts),
         "curve": curve(artifacts.get(TRAIN)),
         "data": read(artifacts.get(DATA), "stats.json"),
-        "training": read(artifacts.get(TRAIN), "training.json"),
+        "training": _training(artifacts.get(TRAIN)),
         "lineage": lineage(artifacts),
         "settings": {name: dict(artifact.params) for name, artifact in artifacts.items()},
     }
@@ -39,6 +40,14 @@ def read(artifact: Artifact | None, name: str) -> Any:
     if artifact is None or not (artifact.path / name).is_file():
         return None
     return files.read_json(artifact.path / name)
+
+
+def _training(artifact: Artifact | None) -> dict[str, Any] | None:
+    """training.json without the long list of quantized weights."""
+    found = read(artifact, "training.json")
+    if found and isinstance(found.get("quantization"), dict):
+        found["quantization"] = {key: value for key, value in found["quantization"].items() if key != "weights"}
+    return dict(found) if found else None
 
 
 def rows_of(artifact: Artifact | None) -> list[dict[str, Any]]:
@@ -132,10 +141,10 @@ def lineage(artifacts: Artifacts) -> list[dict[str, Any]]:
 
 
 def _source(entry: Any) -> dict[str, Any]:
-    """What an input was: a target and its digest, or a source's reference and its digest."""
-    if not isinstance(entry, Mapping):
-        return {"digest": str(entry)}
-    return {key: entry[key] for key in ("target", "digest") if key in entry}
+    """What an input was: a target and its digest, or a source's reference (no absolute path) and its digest."""
+    ref = str(entry.get("ref", ""))
+    shown = {} if not ref or Path(ref).is_absolute() else {"ref": ref}
+    return {key: entry[key] for key in ("target", "digest") if entry.get(key)} | shown
 
 
 def verdict(artifacts: Artifacts, found: Mapping[str, Any]) -> dict[str, Any]:

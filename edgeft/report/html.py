@@ -47,7 +47,7 @@ def page(found: Mapping[str, Any], speed: Mapping[str, Mapping[str, Any]], envir
         seconds={name: entry["seconds"] for name, entry in speed.items() if "seconds" in entry},
         memory={name: entry["peak_rss_bytes"] for name, entry in speed.items() if "peak_rss_bytes" in entry},
         settings=settings(found["settings"]),
-        data=dict(_flat(found["data"] or {})),
+        data=data_card(found["data"] or {}),
         environment=environment,
     )
     return text
@@ -92,6 +92,22 @@ def _direction(change: Mapping[str, Any] | None, metric: str) -> str:
         return ""
     rose = change["low"] > 0
     return "better" if rose != (metric == words.LOSS) else "worse"
+
+
+def data_card(stats: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One entry per split: rows, tokens, tokens that are learnt, lengths, rows that are in the training data too."""
+    return [
+        {
+            "split": split,
+            "rows": entry.get("rows"),
+            "tokens": entry.get("tokens"),
+            "trained_tokens": entry.get("trained_tokens"),
+            "length": entry.get("length") or {},
+            "too_long": (entry.get("too_long") or {}).get("rows", 0),
+            "leaked": ((stats.get("leakage") or {}).get(split) or {}).get("rows"),
+        }
+        for split, entry in (stats.get("splits") or {}).items()
+    ]
 
 
 def settings(params: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:

@@ -73,7 +73,7 @@ class HfRuntime:
             text = self._tokenizer.apply_chat_template(
                 list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
             )
-        except (jinja2.TemplateError, TypeError, ValueError) as error:
+        except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
             raise ModelError(
                 f"the chat template does not accept this conversation: {error}", where=self._where
             ) from None

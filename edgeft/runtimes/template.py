@@ -44,7 +44,7 @@ def render(
         raise ModelError(
             f"the chat template is broken: {error.message} (its line {error.lineno})", where=where
         ) from None
-    except (jinja2.TemplateError, TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
+    except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
         raise ModelError(f"the chat template does not accept this conversation: {error}", where=where) from None
 
 

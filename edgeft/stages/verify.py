@@ -43,7 +43,7 @@ class Params(BaseModel):
     undecided: Literal["estimate", "pass", "fail"] = Field(
         "estimate", description="what a check with too few rows to tell does"
     )
-    latency_rows: int = Field(16, ge=0, description="questions asked again one at a time, to see what one user waits")
+    latency_rows: int = Field(12, ge=0, description="questions asked again one at a time, to see what one user waits")
     batch_size: int = Field(64, ge=1, description="questions answered together")
     builtin: dict[str, str] = Field({}, description="digests of the packaged rows that the suites use; filled in")
 

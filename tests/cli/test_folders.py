@@ -10,6 +10,7 @@ import pytest
 
 from edgeft import artifact
 from edgeft.cli.main import main
+from tests.models_made import make_adapter
 
 Captured = pytest.CaptureFixture[str]
 
@@ -78,12 +79,11 @@ def test_export_then_verify_then_eval(
     assert json.loads((tmp_path / "scores" / "summary.json").read_text()) == scores["summary"]
 
 
-def test_verify_finds_the_wrong_model(
-    tiny_llama: Path, tiny_adapter: Path, rows: Path, tmp_path: Path, capsys: Captured
-) -> None:
+def test_verify_finds_the_wrong_model(tiny_llama: Path, rows: Path, tmp_path: Path, capsys: Captured) -> None:
+    adapter = make_adapter(tmp_path / "strong", tiny_llama, strength=0.3)
     out = tmp_path / "base-only"
     told(capsys, "export", "--base", tiny_llama, "--type", "gguf-f16", "--out", out)
-    base = ["--base", str(tiny_llama), "--adapter", str(tiny_adapter)]
+    base = ["--base", str(tiny_llama), "--adapter", str(adapter)]
     code = main(["verify", str(out), *base, "--data", str(rows), "--out", str(tmp_path / "verdict")])
     captured = capsys.readouterr()
     assert code == 4, captured.err

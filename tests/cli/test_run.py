@@ -123,7 +123,7 @@ def test_a_failed_stage_ends_with_its_own_code(recipe: str, capsys: Captured, mo
     assert main(["run", recipe]) == 1
     out, err = capsys.readouterr()
     assert err == "/data: the disk is full\n  free some space\n"
-    assert "train: failed after 0.0 s" in out
+    assert "train: failed after 0." in out
 
 
 def test_an_unexpected_failure_shows_its_traceback_with_debug(
@@ -175,7 +175,7 @@ def test_the_report_can_be_written_again(recipe: str, capsys: Captured) -> None:
     main(["run", recipe])
     capsys.readouterr()
     assert main(["report", recipe]) == 0
-    assert capsys.readouterr().out == "report: up to date\nbuild/r/report/report.html\n"
+    assert capsys.readouterr() == ("build/r/report/report.html\n", "report: up to date\n")
     code, told, _ = run_json(capsys, "report", recipe)
     assert (code, told["report"]) == (0, "build/r/report/report.html")
 

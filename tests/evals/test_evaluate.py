@@ -117,6 +117,11 @@ def test_latency_asks_one_at_a_time() -> None:
     assert latency(runtime, [suite()], 0) == {}
 
 
+def test_latency_does_not_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LATENCY_SECONDS", 0.0)
+    assert latency(FakeRuntime(), [suite(6)], 5)["answers"] == 1
+
+
 def test_pairs_are_the_same_rows() -> None:
     rows = evaluate(FakeRuntime(), [suite()]).rows
     assert suite_names(rows) == ["task", "task/a", "task/b"]

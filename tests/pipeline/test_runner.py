@@ -402,7 +402,7 @@ def test_artifacts_know_what_they_came_from(kitchen: Kitchen) -> None:
         "fingerprint": data.fingerprint,
         "digest": data.digest,
     }
-    assert train.inputs["base"]["source"] == "model"
+    assert train.inputs["base"]["kind"] == "model"
     assert train.inputs["base"]["ref"] == "./base"
     assert train.params["quantization"] == {"bits": 4, "kind": "nf4"}
 

@@ -122,6 +122,9 @@ def test_what_was_finished_but_not_yet_in_place_is_taken_up(kitchen: Kitchen) ->
     assert toy.CALLS == []
     assert result["train"].artifact is not None
     assert result["train"].artifact.path == made.path
+    assert [str(reason) for reason in result["train"].reasons] == [
+        "finished by a run that was killed before it could say so"
+    ]
     assert kitchen.stored() == sorted(name for name in kitchen.stored() if "." not in name)
 
 

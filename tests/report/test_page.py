@@ -84,14 +84,23 @@ def test_sections(passed: MadeRun, failed: MadeRun) -> None:
     def sections(made: MadeRun) -> list[str | None]:
         return [attributes.get("id") for tag, attributes in Tags(page(made)).tags if tag == "section"]
 
-    common = ["curve", "families", "regressions", "samples", "provenance"]
+    common = ["curve", "data", "families", "regressions", "samples", "provenance"]
     assert sections(passed) == ["before-after", "gates", "files", *common]
     assert sections(failed) == ["before-after", "gates", "files", *common]
 
 
 def test_what_it_shows(passed: MadeRun) -> None:
     text = Tags(page(passed)).text
-    for shown in ("gguf-q8_0", "onnx-int4", "arithmetic", "ordering", "7.0 MB", "make it 20 degrees", "lora_r"):
+    for shown in (
+        "gguf-q8_0",
+        "onnx-int4",
+        "arithmetic",
+        "ordering",
+        "7.0 MB",
+        "make it 20 degrees",
+        "lora_r",
+        "builtin:sprout",
+    ):
         assert shown in text
     assert passed.artifacts["train"].digest[:12] in text
     assert "onnx-int4 is worse than tuned" in text

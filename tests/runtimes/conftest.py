@@ -49,5 +49,14 @@ def runtime(request: pytest.FixtureRequest, opened: dict[str, Any]) -> Any:
 def prompts(opened: dict[str, Any]) -> list[list[int]]:
     """Conversations of different lengths, encoded, ready for an answer."""
     hf = opened["hf"]
-    texts = ["Hi", "Turn the kitchen light on.", "a b " * 20, "What is 3 plus 4?", "Où est Anna? " * 3, "1", "{}", "x" * 50]
+    texts = [
+        "Hi",
+        "Turn the kitchen light on.",
+        "a b " * 20,
+        "What is 3 plus 4?",
+        "Où est Anna? " * 3,
+        "1",
+        "{}",
+        "x" * 50,
+    ]
     return [hf.encode(hf.render([{"role": "user", "content": text}], add_generation_prompt=True)) for text in texts]

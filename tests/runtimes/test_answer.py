@@ -20,7 +20,7 @@ def test_greedy_takes_the_first_of_the_highest() -> None:
 def test_sampling_follows_the_softmax(temperature: float) -> None:
     random = np.random.default_rng(5)
     drawn = np.bincount([choose(LOGITS, temperature, random) for _ in range(4000)], minlength=5)
-    expected = special.softmax(LOGITS / temperature) * 4000
+    expected = special.softmax(LOGITS.astype(float) / temperature) * 4000
     assert stats.chisquare(drawn, expected).pvalue > 0.001
 
 

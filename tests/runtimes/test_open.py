@@ -88,7 +88,10 @@ def test_a_four_bit_adapter_opens_as_it_was_trained(tiny_llama: Path, tiny_adapt
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     settings = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.float32
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.float32,
     )
     model = AutoModelForCausalLM.from_pretrained(
         tiny_llama, quantization_config=settings, dtype=torch.float32, device_map={"": "cpu"}

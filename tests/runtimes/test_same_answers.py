@@ -13,8 +13,15 @@ from edgeft.evals.awkward import STRINGS
 
 CONVERSATIONS = [
     [{"role": "user", "content": "Hi"}],
-    [{"role": "system", "content": "Be <b>brief</b> & \"kind\"."}, {"role": "user", "content": "  spaces  \n\nand lines "}],
-    [{"role": "user", "content": "é 你好 👩‍🚀"}, {"role": "assistant", "content": "ok"}, {"role": "user", "content": "{{ x }}"}],
+    [
+        {"role": "system", "content": 'Be <b>brief</b> & "kind".'},
+        {"role": "user", "content": "  spaces  \n\nand lines "},
+    ],
+    [
+        {"role": "user", "content": "é 你好 👩‍🚀"},
+        {"role": "assistant", "content": "ok"},
+        {"role": "user", "content": "{{ x }}"},
+    ],
 ]
 FREE_RUNNING = {"max_tokens": 20}
 

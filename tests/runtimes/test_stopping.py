@@ -15,7 +15,6 @@ from tests.runtimes.conftest import KINDS
 from tests.runtimes.gguf_made import make_gguf
 
 
-
 @pytest.fixture(scope="module")
 def chatty(opened: dict[str, Any], prompts: list[list[int]], tiny_llama: Path, tmp_path_factory: Any) -> dict[str, Any]:
     """The tiny model with the fourth token of its own greedy answer declared the end, in every format."""

@@ -12,7 +12,7 @@ from tests.models_made import CHAT_TEMPLATE
 
 TALK = [
     {"role": "system", "content": "  Be brief. "},
-    {"role": "user", "content": "Grüße <b>&\n\n\"x\""},
+    {"role": "user", "content": 'Grüße <b>&\n\n"x"'},
     {"role": "assistant", "content": "ok"},
 ]
 LLAMA = """{{- bos_token }}
@@ -48,9 +48,7 @@ def test_as_transformers_renders(template: str, prompt: bool, messages: list[dic
     from transformers.utils.chat_template_utils import render_jinja_template
 
     special = {"bos_token": "<s>", "eos_token": "</s>"}
-    (expected,), _ = render_jinja_template(
-        [messages], chat_template=template, add_generation_prompt=prompt, **special
-    )
+    (expected,), _ = render_jinja_template([messages], chat_template=template, add_generation_prompt=prompt, **special)
     assert render(template, messages, add_generation_prompt=prompt, variables=special) == expected
 
 

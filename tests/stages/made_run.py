@@ -80,7 +80,10 @@ class MadeRun:
         work = self._work("data")
         for split in ("train", "validation", "test"):
             files.write_jsonl(work.folder / f"{split}.jsonl", rows)
-        files.write_json(work.folder / "stats.json", {"train": {"rows": len(rows), "tokens": 4000, "longest": 61}})
+        length = {"p50": 40, "max": 61}
+        counts = {"rows": len(rows), "tokens": 4000, "trained_tokens": 900, "length": length, "too_long": {"rows": 0}}
+        stats = {"splits": dict.fromkeys(("train", "test"), counts), "leakage": {"test": {"rows": 3}}}
+        files.write_json(work.folder / "stats.json", stats)
         self._finish("data", work, Outcome("dataset"), {}, {"sequence_len": 256, "datasets": [{"path": "train.jsonl"}]})
 
     def _adapter(self) -> None:
@@ -112,7 +115,7 @@ class MadeRun:
             role: {"target": target, "kind": found.kind, "fingerprint": found.fingerprint, "digest": found.digest}
             for role, target in inputs.items()
             if (found := self.artifacts.get(target)) is not None
-        }
+        } | {"base": {"source": "model", "ref": "builtin:sprout", "digest": files.digest_text("base")}}
         artifact.finish(
             work.folder,
             outcome,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeft.models.shapes import from_config, gguf_bytes
+from edgeft.models.shapes import gguf_bytes, shape_of
 from edgeft.recipe import load
 from edgeft.stages.estimates import Machine, estimates_of
 from edgeft.stages.targets import targets_of

@@ -29,7 +29,7 @@ def test_base_and_tuned_are_evaluated(tmp_path: Path, monkeypatch: pytest.Monkey
     rows = list(files.read_jsonl(found.file("rows.jsonl")))
     assert len(rows) == 80
     assert {row["group"] for row in rows} == {"", "arithmetic", "ordering"}
-    assert found.measurements["latency"]["answers"] == 16
+    assert found.measurements["latency"]["answers"] == 12
     assert found.volatile == ("speed.json",)
     assert base.closed
     assert tuned.closed

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from tools.base import words
 from tools.base.rows import Exchange, Row
-from tools.base.skills import arithmetic, cards, extraction, home, knowledge, ordering, reading, rewriting, stories
+from tools.base.skills import arithmetic, cards, copying, extraction, home, knowledge, ordering, reading, rewriting, stories
 
 SEED = 20_260
 SKILLS = {
@@ -17,12 +17,15 @@ SKILLS = {
     "extraction": extraction.exchanges,
     "cards": cards.exchanges,
     "home": home.exchanges,
+    "copying": copying.exchanges,
 }
 # Share of the rows (not of the tokens) a skill gets in the corpus.
 SHARES = {
     "reading": 24, "arithmetic": 12, "ordering": 11, "rewriting": 12, "knowledge": 9, "extraction": 13, "cards": 6,
-    "bare cards": 4, "home": 15, "stories": 3,
+    "bare cards": 4, "home": 15, "copying": 6, "stories": 2,
 }  # fmt: skip
+# The first rows are mostly about copying, which the other skills rest on.
+FIRST_ROWS, FIRST_COPYING = 4_000, 0.85
 # What the quickstart teaches must not be here: none of these may appear anywhere in the corpus.
 FORBIDDEN = (
     '"tool"', "set_light", "set_heating", "set_power", "start_timer", "set_alarm", "play_music", "set_volume",
@@ -31,9 +34,11 @@ FORBIDDEN = (
 RESERVED = frozenset(words.HELD_NAMES)
 
 
-def row(rng: random.Random) -> Row:
-    """One training row."""
+def row(rng: random.Random, place: int) -> Row:
+    """The training row at this place."""
     skill = rng.choices(list(SHARES), weights=list(SHARES.values()))[0]
+    if place < FIRST_ROWS and rng.random() < FIRST_COPYING:
+        skill = "copying"
     if skill == "stories":
         return Row(text=stories.text(rng))
     if skill == "bare cards":
@@ -47,7 +52,7 @@ def rows(count: int | None = None, seed: int = SEED) -> Iterator[Row]:
     rng = random.Random(seed)
     made = 0
     while count is None or made < count:
-        yield row(rng)
+        yield row(rng, made)
         made += 1
 
 

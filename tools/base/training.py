@@ -11,6 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArgumen
 from tools.base import tokenizer as chatml
 from tools.base.optimizer import build_optimizer
 from tools.base.rows import Row
+from tools.base.wiring import wire
 
 IGNORED = -100
 
@@ -60,7 +61,10 @@ def build_model(size: Size, tokenizer: Tokenizer, seed: int) -> LlamaForCausalLM
         eos_token_id=tokenizer.token_to_id(chatml.END),
         pad_token_id=tokenizer.token_to_id(chatml.PAD),
     )
-    return LlamaForCausalLM(config)
+    model = LlamaForCausalLM(config)
+    if size.layers > 1:
+        wire(model, seed)
+    return model
 
 
 def encode(row: Row, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:

@@ -1,6 +1,6 @@
-"""Start-up time of the command line against a bare interpreter, interleaved, best of many: python tools/bench/start.py
+"""Start-up time of the command line against a bare interpreter, best of many: python tools/bench/start.py
 
-The aim is that `edgeft --help` takes less than three times as long as `python -c pass`. Both are measured in one run, in
+The aim: `edgeft --help` takes less than three times as long as `python -c pass`. Both are measured in one run, in
 turns, so that what else the machine does hits both.
 """
 
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
 
 def seconds(command: list[str]) -> float:
     start = time.perf_counter()

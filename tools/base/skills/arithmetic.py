@@ -26,7 +26,7 @@ def _operands(rng: random.Random) -> tuple[int, int]:
     roll = rng.random()
     if roll < 0.2:
         return 10 * rng.randint(1, 9), 10 * rng.randint(1, 9)
-    return rng.randint(1, 90), rng.randint(1, 9)
+    return rng.randint(1, 60), rng.randint(1, 9)
 
 
 def _sum(rng: random.Random, split: str) -> Exchange:
@@ -61,8 +61,29 @@ def _step(rng: random.Random, split: str) -> Exchange:
     return Exchange(frame.format(a=a), str(value), f"arithmetic:step:{frame}{a}")
 
 
+def _batch(rng: random.Random, split: str) -> Exchange:
+    """Several sums at once; for training only, since its key names no single problem."""
+    sums = []
+    for _ in range(rng.randint(2, 6)):
+        problem = several(rng, "train", rng.choice((_sum, _difference)), 1)[0]
+        sums.append((_formula(rng, problem.key), problem.answer))
+    asked, answers = zip(*sums, strict=True)
+    frame = rng.choice(("Work these out: {x}", "Solve: {x}", "{x}\nGive all results."))
+    return Exchange(frame.format(x=", ".join(asked)), ", ".join(answers), "arithmetic:batch:" + ",".join(asked))
+
+
+def _formula(rng: random.Random, key: str) -> str:
+    _, kind, sum_ = key.split(":")
+    if kind == "add" and rng.random() < 0.5:
+        sum_ = "+".join(reversed(sum_.split("+")))
+    return sum_.replace("+", " + ").replace("-", " - ")
+
+
 def _one(rng: random.Random, split: str) -> Exchange:
-    return rng.choice((_sum, _sum, _difference, _difference, _step))(rng, split)
+    makers = (_sum, _sum, _difference, _difference, _step)
+    if split == "train":
+        makers += (_batch, _batch)
+    return rng.choice(makers)(rng, split)
 
 
 def exchanges(rng: random.Random, split: str) -> list[Exchange]:
@@ -75,8 +96,5 @@ def lines(rng: random.Random) -> str:
     made = []
     while len(made) < 8:
         problem = several(rng, "train", rng.choice((_sum, _difference)), 1)[0]
-        _, kind, sum_ = problem.key.split(":")
-        if kind == "add" and rng.random() < 0.5:
-            sum_ = "+".join(reversed(sum_.split("+")))
-        made.append(f"{sum_.replace('+', ' + ').replace('-', ' - ')} = {problem.answer}")
+        made.append(f"{_formula(rng, problem.key)} = {problem.answer}")
     return "\n".join(made)

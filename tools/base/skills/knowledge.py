@@ -108,7 +108,26 @@ def _calendar(rng: random.Random) -> tuple[str, str, str, str]:
     return "calendar", rng.choice(frames), cycle[place], cycle[(place + step) % len(cycle)]
 
 
+def _batch(rng: random.Random, split: str) -> Exchange:
+    """Several facts at once; for training only."""
+    frame, pairs = rng.choice(
+        (
+            ("Give the opposites: {x}", [(a, b) for pair in words.OPPOSITES for a, b in (pair, pair[::-1])]),
+            ("Give the category of each: {x}", [_kind(rng)[2:] for _ in range(8)]),
+            ("Name the capitals of {x}", list(words.CAPITALS.items())),
+            ("Name the young of each: {x}", list(words.YOUNG.items())),
+            ("Name the home of each: {x}", list(words.HOMES.items())),
+            ("How do they sound? {x}", list(words.SOUNDS.items())),
+            ("What are these for? {x}", list(words.USES.items())),
+        )
+    )
+    asked, answers = zip(*rng.sample(pairs, rng.randint(2, 6)), strict=True)
+    return Exchange(frame.format(x=", ".join(asked)), ", ".join(answers), f"knowledge:batch:{frame}{asked}")
+
+
 def _one(rng: random.Random, split: str) -> Exchange:
+    if split == "train" and rng.random() < 0.3:
+        return _batch(rng, split)
     kind, frame, subject, answer = rng.choice((_opposite, _opposite, _kind, _kind, _fact, _fact, _calendar))(rng)
     ask = frame.format(x=subject, an_x=words.article(subject))
     return Exchange(

@@ -1,0 +1,63 @@
+"""llama.cpp's own converter, as an oracle: it comes in the source package of llama-cpp-python. Nothing of it is kept here.
+
+`EDGEFT_LLAMA_CPP` may name an unpacked llama.cpp source folder; otherwise the source package of the installed version is
+downloaded with pip into a temporary folder.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+# The converter tells a pre-tokenizer by a hash of known models' tokenizers, so a made one is named to it by hand.
+_SCRIPT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+sys.path.insert(0, sys.argv[1] + "/gguf-py")
+import convert_hf_to_gguf
+from conversion import base
+base.TextModel.get_vocab_base_pre = lambda self, tokenizer: sys.argv[2]
+sys.argv = ["convert", *sys.argv[3:]]
+convert_hf_to_gguf.main()
+"""
+
+
+def source_folder(scratch: Path) -> Path:
+    """An unpacked llama.cpp source folder; the test is skipped when there is none and none can be had."""
+    given = os.environ.get("EDGEFT_LLAMA_CPP")
+    if given:
+        return Path(given)
+    version = importlib.metadata.version("llama-cpp-python")
+    command = [
+        sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "llama-cpp-python",
+        f"llama-cpp-python=={version}", "--dest", str(scratch),
+    ]  # fmt: skip
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("the source package of llama-cpp-python cannot be downloaded")
+    with tarfile.open(next(scratch.glob("*.tar.gz"))) as archive:
+        archive.extractall(scratch, filter="data")
+    return next(scratch.glob("*/vendor/llama.cpp"))
+
+
+def convert(source: Path, model: Path, to: Path, *, type_name: str, pre: str) -> None:
+    """Run the converter on a checkpoint folder."""
+    command = [
+        sys.executable,
+        "-c",
+        _SCRIPT,
+        str(source),
+        pre,
+        str(model),
+        "--outfile",
+        str(to),
+        "--outtype",
+        type_name,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
