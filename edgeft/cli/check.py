@@ -45,10 +45,11 @@ def _check(path: Path, overrides: tuple[str, ...], faults: list[EdgeftError]) ->
     from edgeft.cli.project import open_project
     from edgeft.models import base
     from edgeft.recipe.check import check
+    from edgeft.stages.exportable import refusals
 
     opened = open_project(path, overrides)
     found = check(opened.recipe, base)  # type: ignore[arg-type]  # a module's functions take the narrower Base
-    faults.extend(found)
+    faults.extend(found or refusals(opened.recipe))
     rows = _rows(opened.recipe, faults)
     return {"targets": len(opened.targets), "rows": rows}
 

@@ -156,14 +156,18 @@ class PlainReporter:
 
 
 class _TimeLeft(ProgressColumn):
-    """Time left by the rate since the work began; rich's own estimate forgets slow starts and jumps."""
+    """Time left: what the work itself says, else by the rate since its first step. Before that, the time it took."""
 
     max_refresh = 0.5
 
     def render(self, task: Task) -> Text:
-        if not task.total or not task.completed or task.elapsed is None:
-            return Text(duration(task.elapsed or 0.0), style="dim")
-        return Text(f"-{duration(task.elapsed * (task.total - task.completed) / task.completed)}", style="cyan")
+        told, first, elapsed = task.fields.get("left"), task.fields.get("first", 0.0), task.elapsed or 0.0
+        if told:
+            return Text(f"-{told}", style="cyan")
+        if not task.total or task.completed <= first or task.completed >= task.total:
+            return Text(duration(elapsed), style="dim")
+        left = elapsed * (task.total - task.completed) / (task.completed - first)
+        return Text(f"-{duration(left)}", style="cyan")
 
 
 class LiveReporter:
@@ -212,21 +216,22 @@ class LiveReporter:
         self._clear()
         if event.reasons:
             self._line(event.target, why(event.reasons), "dim")
-        self._task = self.progress.add_task(event.target, total=None, shown="")
+        self._task = self.progress.add_task(event.target, total=None, shown="starting")
 
     def _step(self, target: str, step: Step) -> None:
         if self._task is None:
             self._task = self.progress.add_task(target, total=None, shown="")
-        elif step.what != self._what:  # another part of the work: its own clock
-            self.progress.reset(self._task)
+        if step.what != self._what:  # another part of the work: its own clock
+            self.progress.reset(self._task, first=step.done, shown="", left=None)
         self._what = step.what
-        shown = {name: value for name, value in step.values.items() if name != "left"}  # the bar has its own
+        shown = {name: value for name, value in step.values.items() if name != "left"}  # has a column of its own
         parts = [amount(step), values(shown)] if step.total or step.done else [step.what]
         self.progress.update(
             self._task,
             completed=step.done,
             total=step.total,
             shown=printable("  ".join(part for part in parts if part)),
+            left=step.values.get("left"),
         )
 
     def _clear(self) -> None:

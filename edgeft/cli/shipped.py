@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -49,14 +50,15 @@ def main_file(artifact: Artifact, link: Path) -> Path:
 
 
 def gguf_commands(path: Path, recipe: str) -> Iterator[str]:
-    quoted = shlex.quote(str(path))
     yield ""
+    yield f"  GGUF={shlex.quote(str(path))}"
     yield "llama.cpp"
-    yield f"  llama-cli -m {quoted}"
-    yield f"  llama-server -m {quoted} --port 8080"
+    yield '  llama-cli -m "$GGUF"'
+    yield '  llama-server -m "$GGUF" --port 8080'
     yield "Ollama"
-    yield f'  echo "FROM $PWD/{path}" > Modelfile'
-    yield f"  ollama create {recipe.lower()} -f Modelfile && ollama run {recipe.lower()}"
+    yield '  echo "FROM $PWD/$GGUF" > Modelfile'
+    name = re.sub(r"[^a-z0-9._-]+", "-", recipe.lower()).strip("-") or "tuned"
+    yield f"  ollama create {name} -f Modelfile && ollama run {name}"
     yield "Python (pip install llama-cpp-python)"
     yield "  from llama_cpp import Llama"
     yield f'  path = "{path}"'

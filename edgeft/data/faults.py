@@ -32,7 +32,6 @@ FAULTS: dict[str, str] = {
     "special token": "remove it: the model would take it for the end of a turn",
     "refused by template": "mend the row, or choose another chat_template",
     "nothing to train": "check roles_to_train and sequence_len",
-    "too long": "raise sequence_len, or shorten the rows",
     "empty dataset": "a dataset needs at least one row",
 }
 
@@ -64,9 +63,8 @@ def errors_of(faults: Iterable[Fault]) -> list[DataError]:
     for (_, kind), found in groups.items():
         what = found[0].detail
         if len(found) > 1:
-            more = ", ".join(str(fault.where.line) for fault in found[1:_NAMED])
-            rest = "" if len(found) <= _NAMED else ", …"
-            what += f" ({len(found)} such rows; the next in line {more}{rest})"
+            lines = ", ".join(str(fault.where.line) for fault in found[:_NAMED])
+            what += f" ({len(found)} such rows: lines {lines}{', …' if len(found) > _NAMED else ''})"
         errors.append(DataError(what, where=found[0].where, do=FAULTS[kind]))
     return errors
 

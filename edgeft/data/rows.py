@@ -121,7 +121,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 def _object(raw: bytes) -> dict[str, Any]:
     """The JSON object of a line."""
     try:
-        text = raw.decode("utf-8")
+        text = raw.decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise _Located("not utf-8", f"byte {raw[error.start]:#04x} is not UTF-8", error.start + 1) from None
     try:

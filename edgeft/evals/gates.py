@@ -137,9 +137,9 @@ def _p_value(before: Sequence[scores.Row], after: Sequence[scores.Row], metric: 
 
 
 def _negated(change: Estimate) -> Estimate:
-    low = None if change.high is None else -change.high
-    high = None if change.low is None else -change.low
-    return Estimate(-change.value, change.n, low, high)
+    low = None if change.high is None else 0.0 - change.high  # 0 - x, because -0.0 reads "-0"
+    high = None if change.low is None else 0.0 - change.low
+    return Estimate(0.0 - change.value, change.n, low, high)
 
 
 def status_of(gate: Gate, figure: Estimate) -> Status:

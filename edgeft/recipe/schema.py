@@ -142,7 +142,7 @@ class GateSection(Section):
 
 
 class ExportOptions(Section):
-    """Options of one export. All are of ONNX (fp32 takes only `max_length`); what is left out is the exporter's choice."""
+    """Options of one export. All are of ONNX (of fp32 only `max_length`); what is left out is the exporter's choice."""
 
     block_size: Literal[16, 32, 64, 128] | None = Field(None, description="weights that share one scale; default 32")
     accuracy_level: Literal[1, 2, 3, 4] | None = Field(

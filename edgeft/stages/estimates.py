@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeft.evals.suites import builtin_files
 from edgeft.models import needs
 from edgeft.models.shapes import Shape, adapter_parameters, shape_of
 from edgeft.recipe.names import BUILTIN_ROWS
@@ -16,8 +17,11 @@ from edgeft.recipe.schema import DatasetEntry, Recipe, Suite
 from edgeft.stages.targets import verified_suites
 
 BYTES_PER_TOKEN = 4.0  # of a JSONL row, quotes and keys included
-BUILTIN_ROW_COUNT = 500
 ANSWER_TOKENS = 40
+START_SECONDS = 8.0  # until torch and transformers are imported and a model is open
+CPU_OPERATIONS = 3e10  # useful float32 operations a second and core
+CUDA_OPERATIONS = 2e13  # useful 16-bit operations a second of a consumer GPU
+SMALL = 50_000_000  # parameters below which training and answering take one thread
 # Weights that quantizers write per second and core (see tools/bench); other files are as fast as the disk.
 QUANTIZED_PER_SECOND = {"gguf-q4_k_m": 8e6, "gguf-q8_0": 1.3e8, "onnx-int4": 1.5e7}
 
@@ -30,9 +34,11 @@ class Machine:
     cores: int = 2
     operations: float = 0.0
 
-    @property
-    def speed(self) -> float:
-        return self.operations or (2e13 if self.device == "cuda" else 1.5e10 * self.cores)
+    def speed(self, shape: Shape) -> float:
+        """Operations a second on a model of this shape."""
+        if self.operations or self.device == "cuda":
+            return self.operations or CUDA_OPERATIONS
+        return CPU_OPERATIONS * (1 if shape.parameters < SMALL else self.cores)
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ def _training(recipe: Recipe, shape: Shape, machine: Machine) -> Estimate:
         ram=needs.OVERHEAD_BYTES["cpu"] + needs.merged_size(shape).bytes if on_gpu else wanted.total,
         vram=wanted.total if on_gpu else None,
         disk=adapter,
-        seconds=operations / machine.speed,
+        seconds=START_SECONDS + operations / machine.speed(shape),
         exact=True,
     )
 
@@ -99,7 +105,7 @@ def _asking(recipe: Recipe, shape: Shape, machine: Machine, suites: dict[str, Su
     return Estimate(
         ram=needs.OVERHEAD_BYTES["cpu"] + (0 if machine.device == "cuda" else weights),
         vram=needs.OVERHEAD_BYTES["cuda"] + weights if machine.device == "cuda" else None,
-        seconds=2.0 * shape.parameters * tokens / machine.speed,
+        seconds=START_SECONDS + 2.0 * shape.parameters * tokens / machine.speed(shape),
     )
 
 
@@ -109,7 +115,7 @@ def _export(shape: Shape, machine: Machine, name: str) -> Estimate:
     return Estimate(
         ram=needs.export_memory(shape, name),
         disk=size.bytes if size else None,
-        seconds=shape.parameters / speed,
+        seconds=START_SECONDS + shape.parameters / speed,
         exact=bool(size and size.exact),
     )
 
@@ -148,7 +154,7 @@ def _trained_tokens(recipe: Recipe) -> int:
 def _rows(recipe: Recipe, suite: Suite) -> int:
     data = recipe.data
     if suite.rows in BUILTIN_ROWS:
-        count = BUILTIN_ROW_COUNT
+        count = sum(_lines(path) for path in builtin_files(suite.rows))
     elif suite.rows in ("validation", "test"):
         entries, size = (
             (data.validation, data.val_set_size) if suite.rows == "validation" else (data.test, data.test_set_size)

@@ -107,11 +107,19 @@ def test_the_live_form_shows_time_left() -> None:
     live.progress.get_time = lambda: now  # type: ignore[method-assign]
     with live as events:
         events(Event(EventKind.STARTED, "train"))
-        events(Event(EventKind.PROGRESS, "train", progress=Progress(0, 400, "step")))
+        events(Event(EventKind.PROGRESS, "train", progress=Progress(1, 401, "step", "training")))
+        live.progress.refresh()  # no rate is known yet
         now = 100.0
-        events(Event(EventKind.PROGRESS, "train", progress=Progress(100, 400, "step")))
+        events(Event(EventKind.PROGRESS, "train", progress=Progress(101, 401, "step", "training")))
         live.progress.refresh()
-    assert "-5:00" in ESCAPE.sub("", stream.getvalue())
+        told = Progress(102, 401, "step", "training", {"left": "1:23", "loss": "2.0"})
+        events(Event(EventKind.PROGRESS, "train", progress=told))
+        live.progress.refresh()
+    shown = ESCAPE.sub("", stream.getvalue())
+    first, rated, told_left = [line for line in re.split("[\r\n]", shown) if "/401 steps" in line][:3]
+    assert first.rstrip().endswith("1/401 steps 0.0 s")
+    assert rated.rstrip().endswith("101/401 steps -5:00")
+    assert told_left.rstrip().endswith("102/401 steps  loss 2.0 -1:23")
 
 
 def test_markup_in_texts_stays_text() -> None:

@@ -43,7 +43,7 @@ def test_a_run_tells_each_target_the_table_the_files_and_the_commands(recipe: st
     assert any(line.startswith("task             exact_match         10.0 %    90.0 %") for line in lines), out
     path = "build/r/export.gguf-q8_0/tiny-q8_0.gguf"
     assert any(line.startswith(f"  {path} ") and line.endswith("1.0 kB") for line in lines)
-    for command in (f"  llama-cli -m {path}", f'  echo "FROM $PWD/{path}" > Modelfile', "  build/r/report/report.html",
+    for command in (f"  GGUF={path}", '  llama-cli -m "$GGUF"', "  build/r/report/report.html",
                     "  edgeft chat build/r/export.gguf-q8_0"):  # fmt: skip
         assert command in lines
     assert Path(path).is_file()

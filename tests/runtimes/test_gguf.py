@@ -19,7 +19,7 @@ ASK = [{"role": "user", "content": "Hi"}]
 def test_a_cut_file_is_named_with_llama_cpps_reason(tiny_gguf: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.gguf"
     cut.write_bytes(tiny_gguf.read_bytes()[:400_000])
-    with pytest.raises(ModelError, match="llama.cpp cannot load this file: .*not within the file bounds"):
+    with pytest.raises(ModelError, match=r"llama.cpp cannot load this file: .*not within the file bounds"):
         open_gguf(cut)
 
 
@@ -40,7 +40,7 @@ def test_the_embedded_template_is_the_one_used(tiny_llama: Path, tmp_path: Path)
 
 
 def test_a_bos_that_the_file_lacks_is_what_llama_cpp_makes_of_it(tiny_llama: Path, tmp_path: Path) -> None:
-    """Without bos_token_id llama.cpp takes token 11, whatever it is; programs built on it write that. So it must show."""
+    """Without bos_token_id llama.cpp takes token 11, whatever it is; programs on top of it write that. It must show."""
     path = make_gguf(tmp_path / "bos.gguf", tiny_llama, chat_template="{{ bos_token }}{{ messages[0].content }}")
     with open_gguf(path) as runtime:
         assert runtime.render(ASK) == ",Hi"

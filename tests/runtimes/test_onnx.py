@@ -1,4 +1,4 @@
-"""What is particular to ONNX folders: files that lie about where they are, the device's tokenizer, onnxruntime-genai itself."""
+"""What is particular to ONNX folders: files that lie about where they are, and what onnxruntime-genai itself does."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def test_logits_batch_is_logits_in_order(runtime: Any, prompts: list[list[int]])
 def test_greedy_answers_agree(opened: dict[str, Any], prompts: list[list[int]]) -> None:
     answers = {kind: runtime.generate(prompts, **FREE_RUNNING) for kind, runtime in opened.items()}
     assert [a.ids for a in answers["onnx"]] == [a.ids for a in answers["hf"]]
-    # A float16 cache may turn a tie of this random model, in which the next choice is nearly arbitrary; not more than one.
+    # A float16 cache may turn a tie of this random model; not more than one.
     differing = sum(one.ids != other.ids for one, other in zip(answers["gguf"], answers["hf"], strict=True))
     assert differing <= 1
 

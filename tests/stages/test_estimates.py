@@ -38,7 +38,8 @@ def test_they_follow_the_recipe(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"messages": []}\n' * 100)
     (tmp_path / "recipe.yaml").write_text(
         "base_model: builtin:sprout\ndata: {datasets: [{path: rows.jsonl}], test_set_size: 0.1}\n"
-        "eval: {suites: {task: {rows: test}, general: {rows: 'builtin:general', limit: 7}}}\nexport: [gguf-q8_0, gguf-iq4_xs]\n"
+        "eval: {suites: {task: {rows: test}, general: {rows: 'builtin:general', limit: 7}}}\n"
+        "export: [gguf-q8_0, gguf-iq4_xs]\n"
     )
 
     def seconds(target: str, *overrides: str) -> float:
@@ -51,9 +52,8 @@ def test_they_follow_the_recipe(tmp_path: Path) -> None:
     assert seconds("eval.base", "eval.suites.general.limit=5000") > seconds("eval.base")
     assert seconds("eval.base", "data.test_set_size=50") > seconds("eval.base")
     found = estimates_of(load(tmp_path / "recipe.yaml"), Machine())
-    shape = from_config(
-        __import__("json").loads((Path(__file__).parents[2] / "edgeft/models/builtin/sprout/config.json").read_text())
-    )
+    shape = shape_of("builtin:sprout")
+    assert shape is not None
     assert found["export.gguf-q8_0"].disk == gguf_bytes(shape, "gguf-q8_0")
     assert found["export.gguf-iq4_xs"].disk is None
     assert found["train"].vram is None

@@ -5,7 +5,18 @@ from collections.abc import Iterable, Iterator
 
 from tools.base import words
 from tools.base.rows import Exchange, Row
-from tools.base.skills import arithmetic, cards, copying, extraction, home, knowledge, ordering, reading, rewriting, stories
+from tools.base.skills import (
+    arithmetic,
+    cards,
+    copying,
+    extraction,
+    home,
+    knowledge,
+    ordering,
+    reading,
+    rewriting,
+    stories,
+)
 
 SEED = 20_260
 SKILLS = {

@@ -35,8 +35,8 @@ class Plan:
     steps: int = 2400
     batch: int = 10
     block: int = 256
-    learning_rate: float = 5e-3
-    matrix_rate: float = 0.02
+    learning_rate: float = 3e-3
+    matrix_rate: float = 0.008
     warmup: int = 30
     decay_steps: int = 700
     seed: int = 11

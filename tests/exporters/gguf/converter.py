@@ -1,6 +1,6 @@
-"""llama.cpp's own converter, as an oracle: it comes in the source package of llama-cpp-python. Nothing of it is kept here.
+"""llama.cpp's own converter, as an oracle: it comes in the source package of llama-cpp-python. Nothing is kept here.
 
-`EDGEFT_LLAMA_CPP` may name an unpacked llama.cpp source folder; otherwise the source package of the installed version is
+`EDGEFT_LLAMA_CPP` may name an unpacked llama.cpp source folder; otherwise the source package of that version is
 downloaded with pip into a temporary folder.
 """
 

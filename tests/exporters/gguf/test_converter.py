@@ -1,4 +1,4 @@
-"""Against llama.cpp's own converter: every tensor byte for byte, every metadata key, for what the Llama family can be."""
+"""Against llama.cpp's own converter: every tensor byte for byte, every metadata key, of what a Llama can be."""
 
 from __future__ import annotations
 

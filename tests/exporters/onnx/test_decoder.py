@@ -1,4 +1,4 @@
-"""ONNX export against the trained model in transformers, and against itself: same bytes, nothing of this machine in them."""
+"""ONNX export against the trained model in transformers, and against itself: same bytes, nothing of this machine."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ def test_fp32_equals_peft_merged_in_float32_and_rounded_once(
     from transformers import AutoModelForCausalLM
 
     base = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32)
-    merged = PeftModel.from_pretrained(base, str(tiny_adapter)).merge_and_unload().to(torch.bfloat16).float().eval()
+    merged = PeftModel.from_pretrained(base, str(tiny_adapter)).merge_and_unload().eval()
+    for parameter in merged.parameters():  # not the buffers: RoPE's frequencies stay float32
+        parameter.data = parameter.data.to(torch.bfloat16).float()
     with open_runtime(exported("fp32")[0], threads=1) as shipped:
         ids = shipped.encode(TEXT)
         with torch.inference_mode():
@@ -287,7 +289,7 @@ def test_a_failed_export_leaves_no_scratch(
 
 
 def test_the_builders_own_fault_is_told_in_one_line(tiny_llama: Path, tmp_path: Path) -> None:
-    with pytest.raises(EdgeftError, match="onnxruntime-genai's builder failed: .*block_size"):
+    with pytest.raises(EdgeftError, match=r"onnxruntime-genai's builder failed: invalid literal"):
         builder.build(tiny_llama, tmp_path, precision="int4", options=["block_size=many"], cache=tmp_path / "cache")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}))
     shutil.copy(tiny_llama / "tokenizer.json", tmp_path)
