@@ -28,7 +28,7 @@ EXTRAS: dict[str, tuple[tuple[str, str], ...]] = {
         ("torch", "torch"),
     ),
     "optimum": (("optimum", "optimum"),),
-    "eval": (("scipy", "scipy"), ("numpy", "numpy")),
+    "eval": (("scipy", "scipy"), ("numpy", "numpy"), ("jinja2", "jinja2")),
 }
 
 

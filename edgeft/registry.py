@@ -1,4 +1,7 @@
-"""Tables of what can be plugged in: a name, where it lives, one line of help. Loading happens on use, never on listing."""
+"""Tables of what can be plugged in: a name, where it lives, one line of help. Loading happens on use, not on listing.
+
+Imports of ours stand inside functions: `edgeft --help` needs the tables and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgeft import extras
-from edgeft.errors import InputError
-
 
 @dataclass(frozen=True)
 class Row:
-    """One entry: `target` is "package.module:attribute" or "package.module"; `extra` is checked before it is imported."""
+    """One entry: `target` is "package.module:attribute" or "package.module"; `extra` is checked before it is loaded."""
 
     target: str
     help: str
@@ -21,6 +21,8 @@ class Row:
 
     def load(self) -> Any:
         if self.extra:
+            from edgeft import extras
+
             extras.require(self.extra)
         module, _, attribute = self.target.partition(":")
         loaded = importlib.import_module(module)
@@ -33,12 +35,14 @@ Table = Mapping[str, Row]
 def lookup(table: Table, name: str, what: str) -> Row:
     """The row of a name, or an `InputError` that lists what there is and the nearest name."""
     if name not in table:
+        from edgeft.errors import InputError
+
         raise InputError(f"unknown {what} {name!r}", do=suggestion(name, table))
     return table[name]
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """"did you mean …?" when one is near, else the whole list."""
+    """ "did you mean …?" when one is near, else the whole list."""
     import difflib
 
     names = sorted(known)

@@ -80,7 +80,7 @@ def can_train(here: Machine) -> list[Can]:
         ).total
         operations = needs.training_operations(shape, 1_000_000, checkpointing=True)
         size = needs.export_size(shape, "gguf-q4_k_m")
-        hours = round(operations / trainer.speed / 3600, 2)
+        hours = round(operations / trainer.speed(shape) / 3600, 2)
         found.append(Can(name, shape.parameters, total, total <= room, hours, size.bytes if size else 0))
     return sorted(found, key=lambda one: one.parameters)
 

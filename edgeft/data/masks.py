@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,8 +66,8 @@ class Masker:
         self._roles = frozenset(roles)
         special = {token: entry.content for token, entry in tokenizer.added_tokens_decoder.items() if entry.special}
         self._ends = frozenset(special) | frozenset(stop_ids)
-        written = sorted((text for text in special.values() if text.strip()), key=len, reverse=True)
-        self._special = re.compile("|".join(map(re.escape, written))) if written else None
+        self._special = _any_of(special.values())
+        self._marks = _any_of([*special.values(), *(tokenizer.decode([token]) for token in stop_ids)])
 
     def encode(self, row: Row) -> Example:
         """The row's ids and labels; `BadRow` when the template refuses it or the mask would not be exact."""
@@ -88,8 +88,6 @@ class Masker:
         return len(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def _check_special(self, turns: list[Turn]) -> None:
-        if self._special is None:
-            return
         for number, turn in enumerate(turns, 1):
             found = self._special.search(turn["content"])
             if found:
@@ -132,20 +130,29 @@ class Masker:
             start = len(prompt)
             fits = text.startswith(prompt) and start < stop
         else:
-            begin = stops[index - 1] if index else 0
-            start = text.rfind(content, begin or 0, stop)
-            fits = start >= 0
+            before = stops[index - 1] if index else 0
+            start, fits = before or 0, before is not None
         if not fits:
             raise BadRow(
                 "refused by template",
                 f"turn {number} cannot be masked exactly: the text before it is not the prompt that the template gives",
             )
-        at = text.rfind(content, start, stop)
+        at = self._place(text, content, start, stop)
         if at < 0:
-            raise BadRow(
-                "refused by template", f"turn {number} cannot be masked exactly: the template changes what it says"
-            )
-        return Span(index, start, at + len(content), stop)
+            why = "writes no end-of-turn token behind it" if content in text[start:stop] else "changes what it says"
+            raise BadRow("refused by template", f"turn {number} cannot be masked exactly: the template {why}")
+        return Span(index, start if turns[index]["role"] == "assistant" else at, at + len(content), stop)
+
+    def _place(self, text: str, content: str, start: int, stop: int) -> int:
+        """Where the content begins in text[start:stop], a token that may end the turn somewhere behind it; -1 if nowhere.
+
+        Contents hold no special tokens, so theirs is a place between two of them, not one inside ("<" in "<|im_end|>").
+        """
+        place, begin = -1, start
+        for mark in self._marks.finditer(text, start, stop):
+            found = text.rfind(content, begin, mark.start())
+            place, begin = max(place, found), mark.end()
+        return place
 
     def _tokens(self, text: str, spans: list[Span]) -> tuple[list[int], list[tuple[int, int]], bool]:
         """Token ids with their character offsets, such that the ids before an answer are those of its prompt alone:
@@ -182,8 +189,7 @@ class Masker:
             if end is None:
                 raise BadRow(
                     "refused by template",
-                    f"turn {span.turn + 1} cannot be masked exactly: "
-                    "the template writes no end-of-turn token behind it",
+                    f"turn {span.turn + 1} cannot be masked exactly: the tokens of its end cross into other text",
                 )
             labels[first : end + 1] = ids[first : end + 1]
             ends.append(ids[end])
@@ -209,3 +215,9 @@ def _by_role(turns: list[Turn], stops: list[int | None], offsets: list[tuple[int
         counts[turn["role"]] = counts.get(turn["role"], 0) + position - begin
         begin = position
     return counts
+
+
+def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
+    """A pattern that finds any of the texts, the longest first; with none, it finds nothing."""
+    written = sorted({text for text in texts if text.strip()}, key=lambda text: (-len(text), text))
+    return re.compile("|".join(map(re.escape, written)) if written else r"(?!)")

@@ -17,7 +17,7 @@ from edgeft.artifact import Artifact
 from edgeft.errors import EdgeftError, InputError, Interrupted, StorageError, storage_error
 from edgeft.pipeline.digests import digest_source, source_path
 from edgeft.pipeline.events import Event, EventKind, Events, Reason
-from edgeft.pipeline.interrupts import Interrupts
+from edgeft.pipeline.interrupts import Interrupts, interrupts
 from edgeft.pipeline.locks import LiveRun
 from edgeft.pipeline.measure import Meter, environment
 from edgeft.pipeline.plan import Planned, Planner, States
@@ -231,7 +231,9 @@ def run_stage(
         files.remove_tree(partial)
         partial.mkdir(parents=True)
         scratch.mkdir(exist_ok=True)
-        outcome, measured = run_measured(stage, params, given, Work(partial, scratch, listen, warn))
+        with interrupts() as signals:
+            outcome, measured = run_measured(stage, params, given, Work(partial, scratch, listen, warn))
+            signals.check()
         artifacts.finish(
             partial,
             replace(outcome, measurements=measured),

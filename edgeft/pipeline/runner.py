@@ -66,21 +66,21 @@ def run(
     """Build what is asked for. Failures of targets, bad verdicts and Ctrl-C are in the result, with its exit code.
 
     Raises only what stops a run before it starts: `InputError` (graph, names, sources), `MissingError` (an extra that a
-    target needs; with `keep_going` only that target fails), `StorageError` (`.edgeft` cannot be written).
+    target needs; with `keep_going` only that target fails), `StorageError` (`.edgeft` not writable), `Interrupted`.
     """
-    with interrupts() as signals, storage_errors(project.home):
-        try:
+    try:
+        with interrupts() as signals, storage_errors(project.home):
             planner = Planner(targets, project, options or Options())
             ahead = planner.plan()
-        except KeyboardInterrupt:
-            raise Interrupted from None
-        if not planner.options.keep_going:
-            _require_extras(ahead, project)
-        manifest = Manifest(project, planner.options, planner.order)
-        with LiveRun(project.home, manifest.id) as live:
-            manifest.write()
-            runner = _Runner(planner, manifest, Builder(planner, live, signals, events), signals, events)
-            return runner.run(ahead)
+            if not planner.options.keep_going:
+                _require_extras(ahead, project)
+            manifest = Manifest(project, planner.options, planner.order)
+            with LiveRun(project.home, manifest.id) as live:
+                manifest.write()
+                runner = _Runner(planner, manifest, Builder(planner, live, signals, events), signals, events)
+                return runner.run(ahead)
+    except KeyboardInterrupt:  # before the first target or after the last one
+        raise Interrupted from None
 
 
 def _require_extras(ahead: Sequence[Planned], project: Project) -> None:

@@ -65,7 +65,9 @@ def decoded(tokenizer: Any, ids: list[int]) -> str:
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(contents=st.lists(TEXT, min_size=2, max_size=6).filter(lambda found: len(found) % 2 == 0), system=st.none() | TEXT)
+@given(
+    contents=st.lists(TEXT, min_size=2, max_size=6).filter(lambda found: len(found) % 2 == 0), system=st.none() | TEXT
+)
 def test_trained_tokens_decode_to_the_trained_turns(tokenizer: Any, contents: list[str], system: str | None) -> None:
     import unicodedata
 
@@ -95,13 +97,17 @@ def test_the_prompt_has_the_ids_that_the_model_is_given(tokenizer: Any, question
     assert set(example.labels[: len(ids)]) == {IGNORED}
 
 
-def test_an_answer_that_melts_into_the_prompt_is_tokenized_apart(tokenizer: Any) -> None:
-    melting = next(
-        token for token in tokenizer.get_vocab() if tokenizer.convert_tokens_to_string([token]) in ("\n\n", "\n\n\n")
-    ) if "ĊĊ" in tokenizer.get_vocab() else None
-    example = Masker(tokenizer).encode(row("Hi", "\n\nHello"))
-    assert decoded(tokenizer, trained_runs(example)[0]) == "\n\nHello<|im_end|>"
-    assert example.in_pieces is (melting is not None)
+def test_an_answer_that_melts_into_the_prompt_is_tokenized_apart(tiny_llama: Path) -> None:
+    """The pre-tokenizer takes line breaks together: "assistant\n" + "\nHello" has other tokens than its two parts."""
+    bare = "{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}{% if add_generation_prompt %} {% endif %}"
+    spaced = bare.replace("{{ m.content }}", "{{ ' ' if m.role == 'assistant' }}{{ m.content }}")
+    tokenizer = load_tokenizer(tiny_llama, chat_template=spaced)
+    example = Masker(tokenizer).encode(row("Hi", "the light"))
+    whole = tokenizer(example.text, add_special_tokens=False)["input_ids"]
+    assert example.in_pieces
+    assert list(example.ids) != whole
+    assert decoded(tokenizer, list(example.ids)) == example.text
+    assert decoded(tokenizer, trained_runs(example)[0]) == "the light<|im_end|>"
 
 
 @pytest.mark.parametrize(
@@ -152,5 +158,5 @@ def test_templates_run_in_a_sandbox(tiny_llama: Path) -> None:
     with pytest.raises(BadRow, match="access to attribute '__class__'"):
         Masker(load_tokenizer(tiny_llama, chat_template=evil)).encode(row("Hi", "Hello"))
     changing = "{% set _ = messages.append(messages[0]) %}x"
-    with pytest.raises(BadRow, match="is not safely callable"):
+    with pytest.raises(BadRow, match="access to attribute 'append' of 'list' object is unsafe"):
         Masker(load_tokenizer(tiny_llama, chat_template=changing)).encode(row("Hi", "Hello"))

@@ -14,8 +14,8 @@ from edgeft.data.packing import pack
 from edgeft.data.prepare import Plan, prepare, warnings_of
 from edgeft.data.rows import Entry, read_rows, short_names
 from edgeft.data.splits import overlaps, split_off
-from edgeft.data.store import read_tokens, shown, texts_of
 from edgeft.data.statistics import length_figures, percentile
+from edgeft.data.store import read_tokens, shown, texts_of
 from edgeft.models.tokenizer import load_tokenizer
 from edgeft.pipeline.stage import Inputs, Work
 from edgeft.stages import data as stage
@@ -97,7 +97,8 @@ def test_leakage_is_counted(tmp_path: Path) -> None:
 
 
 def test_packing_fills_and_never_overfills() -> None:
-    lengths = [random.Random(0).randint(1, 60) for _ in range(300)]
+    generator = random.Random(0)
+    lengths = [generator.randint(1, 60) for _ in range(300)]
     bins = pack(lengths, 64)
     assert sorted(index for found in bins for index in found) == list(range(300))
     assert max(sum(lengths[i] for i in found) for found in bins) <= 64

@@ -1,4 +1,4 @@
-"""What a recipe names outside itself. Missing files and bases are in tests/golden/recipe; here is what git cannot hold."""
+"""What a recipe names outside itself. Missing ones are in tests/golden/recipe; here is what git cannot hold."""
 
 from __future__ import annotations
 

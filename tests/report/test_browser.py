@@ -1,4 +1,4 @@
-"""The page in a real browser, when there is one: it renders, logs nothing, and its text is there without any network."""
+"""The page in a real browser, when there is one: it renders, logs nothing, and hostile titles stay text."""
 
 from __future__ import annotations
 
@@ -14,10 +14,17 @@ from tests.stages.made_run import MadeRun, answers
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
 )
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --enable-logging=stderr --v=0"
-).split()
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-logging=stderr",
+]
 
 
 @pytest.mark.slow

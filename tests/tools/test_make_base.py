@@ -1,6 +1,7 @@
 """The embedded base model: its corpus, its maker and the files that ship."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,23 @@ def test_shipped_template_renders_plain_chatml() -> None:
     assert (tokenizer.eos_token, tokenizer.pad_token, tokenizer.bos_token) == ("<|im_end|>", "<|endoftext|>", None)
 
 
+def test_wiring_makes_copying_cheap_from_the_start() -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from tokenizers import Tokenizer
+
+    from tools.base import training
+
+    tokenizer = Tokenizer.from_file(str(SPROUT / "tokenizer.json"))
+    model = training.build_model(training.Size(), tokenizer, seed=1)
+    model.set_attn_implementation("eager")
+    ids = tokenizer.encode("Mia red Tom blue Ana green Leo milk Ana").ids
+    first, second = model(torch.tensor([ids]), output_attentions=True).attentions[:2]
+    assert first[0, 0].diagonal(-1).mean() > 0.9  # each token looks at the one before it
+    follower = len(ids) - 2 - ids[-2::-1].index(ids[-1]) + 1  # what came after the last token, the time before
+    assert second[0, 0, -1].argmax() == follower
+
+
 @pytest.mark.slow
 def test_the_whole_path_works_and_repeats_itself(tmp_path) -> None:
     pytest.importorskip("transformers")
@@ -103,3 +121,26 @@ def test_the_whole_path_works_and_repeats_itself(tmp_path) -> None:
         torch.set_num_threads(threads)
     assert made[0].digest == made[1].digest
     assert {path.name for path in (tmp_path / "one").iterdir()} == {path.name for path in SPROUT.iterdir()}
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_ends_in_the_same_weights(tmp_path) -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from tokenizers import Tokenizer
+
+    from tools.base import training
+
+    tokenizer = Tokenizer.from_file(str(SPROUT / "tokenizer.json"))
+    plan = training.Plan(steps=4, batch=1, warmup=1, decay_steps=2)
+
+    def weights(folder: Path, resume: bool) -> dict:
+        model = training.build_model(training.Size(layers=1, intermediate=256), tokenizer, plan.seed)
+        data = training.Blocks(corpus.rows, tokenizer, plan.block)
+        training.train(model, data, plan, folder, resume=resume, save_every=2)
+        return model.state_dict()
+
+    whole = weights(tmp_path / "whole", resume=False)
+    shutil.rmtree(tmp_path / "whole" / "checkpoint-4")
+    again = weights(tmp_path / "whole", resume=True)
+    assert all(torch.equal(whole[name], again[name]) for name in whole)

@@ -30,11 +30,24 @@ SKILLS = {
     "home": home.exchanges,
     "copying": copying.exchanges,
 }
-# Share of the rows (not of the tokens) a skill gets in the corpus.
-SHARES = {
-    "reading": 24, "arithmetic": 12, "ordering": 11, "rewriting": 12, "knowledge": 9, "extraction": 13, "cards": 6,
-    "bare cards": 4, "home": 15, "copying": 6, "stories": 2,
-}  # fmt: skip
+# Share of the rows (not of the tokens) a skill gets in the corpus, from this row on. Plain text and copying are for the
+# beginning; what is hard gets more later.
+PHASES = (
+    (
+        0,
+        {
+            "reading": 24, "arithmetic": 12, "ordering": 11, "rewriting": 12, "knowledge": 9, "extraction": 13,
+            "cards": 6, "bare cards": 4, "home": 15, "copying": 6, "stories": 2,
+        },
+    ),
+    (
+        20_000,
+        {
+            "reading": 30, "arithmetic": 17, "ordering": 12, "rewriting": 9, "knowledge": 9, "extraction": 14,
+            "cards": 4, "bare cards": 4, "home": 10, "copying": 1, "stories": 0.5,
+        },
+    ),
+)  # fmt: skip
 # The first rows are mostly about copying, which the other skills rest on.
 FIRST_ROWS, FIRST_COPYING = 4_000, 0.85
 # What the quickstart teaches must not be here: none of these may appear anywhere in the corpus.
@@ -47,7 +60,8 @@ RESERVED = frozenset(words.HELD_NAMES)
 
 def row(rng: random.Random, place: int) -> Row:
     """The training row at this place."""
-    skill = rng.choices(list(SHARES), weights=list(SHARES.values()))[0]
+    shares = [shares for start, shares in PHASES if place >= start][-1]
+    skill = rng.choices(list(shares), weights=list(shares.values()))[0]
     if place < FIRST_ROWS and rng.random() < FIRST_COPYING:
         skill = "copying"
     if skill == "stories":

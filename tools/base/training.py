@@ -38,7 +38,7 @@ class Plan:
     learning_rate: float = 3e-3
     matrix_rate: float = 0.008
     warmup: int = 30
-    decay_steps: int = 700
+    decay_steps: int = 900
     seed: int = 11
 
 

@@ -52,9 +52,7 @@ def main() -> None:
         for merge_base in given.merge_base.split(","):
             for type_name in given.types.split(","):
                 out = work / f"{merge_base}-{type_name}"
-                done = measure(
-                    _EDGEFT, str(base), str(adapter), merge_base, type_name, str(out), str(given.threads)
-                )
+                done = measure(_EDGEFT, str(base), str(adapter), merge_base, type_name, str(out), str(given.threads))
                 print(done.row(f"{type_name}, {merge_base}"))
                 size = next(out.glob("*.gguf")).stat().st_size
                 over = done.peak - idle.peak

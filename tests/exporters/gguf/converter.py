@@ -15,14 +15,21 @@ from pathlib import Path
 
 import pytest
 
-# The converter tells a pre-tokenizer by a hash of known models' tokenizers, so a made one is named to it by hand.
+# The converter tells a pre-tokenizer by a hash of known models' tokenizers, so a made one is named to it here; and it
+# asks for the sentencepiece library before it looks whether there is a tokenizer.model.
 _SCRIPT = """
 import sys
 sys.path.insert(0, sys.argv[1])
 sys.path.insert(0, sys.argv[1] + "/gguf-py")
 import convert_hf_to_gguf
 from conversion import base
-base.TextModel.get_vocab_base_pre = lambda self, tokenizer: sys.argv[2]
+pre = sys.argv[2]
+base.TextModel.get_vocab_base_pre = lambda self, tokenizer: pre
+
+def no_sentencepiece(self, *arguments):
+    raise FileNotFoundError
+
+base.TextModel._set_vocab_sentencepiece = no_sentencepiece
 sys.argv = ["convert", *sys.argv[3:]]
 convert_hf_to_gguf.main()
 """

@@ -1,0 +1,321 @@
+"""That training does what the recipe says: the loss is transformers' own, batches and packing change nothing but speed,
+every setting reaches its use, and the files are those of the contract."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from edgeft.data.store import Tokens, read_tokens
+from edgeft.errors import EdgeftError, InputError, MissingError, ModelError
+from edgeft.models.open import open_base, open_tuned
+from edgeft.pipeline.stage import Inputs, Work
+from edgeft.progress import Progress
+from edgeft.stages import train as stage
+from edgeft.training.arguments import Settings, optimizer_name, training_arguments, warmup_steps
+from edgeft.training.batches import Collator, evaluation_batches, make_plan
+from edgeft.training.objectives import sft
+from edgeft.training.watch import Schedule, Watch, curve, is_patience_over
+from tests.training.made import contents, dataset_artifact, make_dataset, run_training
+
+
+def plan(lengths: list[int], **changes: Any) -> Any:
+    settings: dict[str, Any] = {"micro_batch_size": 4, "accumulation": 1, "epochs": 2, "max_steps": None, "seed": 1}
+    return make_plan(lengths, **{**settings, **changes})
+
+
+def test_each_epoch_sees_each_row_once() -> None:
+    lengths = [int(n) for n in np.random.default_rng(0).integers(5, 90, 403)]
+    made = plan(lengths, epochs=3)
+    assert made.epoch_ends == (101, 202, 303)
+    for start in (0, 101, 202):
+        rows = [i for batch in made.batches[start : start + 101] for sequence in batch for i in sequence]
+        assert sorted(rows) == list(range(403))
+    assert made.batches[:101] != made.batches[101:202]
+    assert plan(lengths, epochs=3) == made
+    assert plan(lengths, epochs=3, seed=2) != made
+
+
+def test_rows_of_a_batch_are_about_as_long() -> None:
+    lengths = [int(n) for n in np.random.default_rng(0).integers(5, 90, 403)]
+    padded = sum(len(b) * max(lengths[i] for (i,) in b) for b in plan(lengths, epochs=1).batches)
+    assert padded < 1.1 * sum(lengths)
+
+
+def test_steps_epochs_and_accumulation() -> None:
+    made = plan([10] * 20, accumulation=2, epochs=1.5)
+    assert (len(made.batches), made.steps, made.epoch_steps) == (8, 4, (3, 4))
+    assert plan([10] * 20, max_steps=7, accumulation=2).steps == 7
+    assert len(plan([10] * 20, max_steps=7, accumulation=2).batches) == 14
+
+
+def test_evaluation_batches_keep_to_the_tokens() -> None:
+    lengths = [30, 10, 20, 100, 5]
+    batches = evaluation_batches(lengths, 60)
+    assert [i for batch in batches for (i,) in batch] == [3, 0, 2, 1, 4]
+    assert [len(batch) for batch in batches] == [1, 2, 2]
+    assert evaluation_batches([], 60) == []
+
+
+@pytest.fixture(scope="module")
+def model(tiny_llama: Path) -> Any:
+    opened = open_base(tiny_llama, device="cpu")
+    sft.prepare(opened)
+    return opened
+
+
+def expected_loss(model: Any, tokens: Tokens, rows: range) -> float:
+    """Row by row with transformers' own loss: no batch, no padding, no cut."""
+    total = 0.0
+    for i in rows:
+        ids = torch.tensor(tokens.ids[i].astype(np.int64))[None]
+        labels = torch.tensor(tokens.labels[i].astype(np.int64))[None]
+        with torch.no_grad():
+            total += float(model(input_ids=ids, labels=labels).loss) * int((labels[:, 1:] != -100).sum())
+    return total
+
+
+def summed(model: Any, collator: Collator, most: int = 1 << 26) -> float:
+    with torch.no_grad():
+        return sum(float(sft.loss_sum(model, collator[i], most_logits=most)) for i in range(len(collator)))
+
+
+@pytest.mark.parametrize("most", [1 << 26, 0])
+def test_the_loss_is_transformers_own(model: Any, tiny_dataset: Path, most: int) -> None:
+    """In padded batches, cut behind the last trained token, through the model's head and through TRL's fused one."""
+    tokens = read_tokens(tiny_dataset / "train.parquet")
+    collator = Collator(tokens, plan(tokens.lengths, epochs=1).batches, pad_id=0)
+    assert summed(model, collator, most) == pytest.approx(expected_loss(model, tokens, range(len(tokens))), rel=1e-5)
+
+
+def test_packed_rows_do_not_see_each_other(model: Any, packed_dataset: Path) -> None:
+    tokens = read_tokens(packed_dataset / "train.parquet")
+    made = plan(tokens.lengths, epochs=1, micro_batch_size=2, pack_into=256)
+    collator = Collator(tokens, made.batches, pad_id=0)
+    assert max(len(sequence) for batch in made.batches for sequence in batch) > 2
+    expected = expected_loss(model, tokens, range(len(tokens)))
+    assert summed(model, collator) == pytest.approx(expected, rel=1e-5)
+    without = [
+        {key: value for key, value in collator[i].items() if key != "position_ids"} for i in range(len(collator))
+    ]
+    with torch.no_grad():
+        leaking = sum(float(sft.loss_sum(model, batch)) for batch in without)
+    assert abs(leaking - expected) > 1e-3 * expected  # the position ids are what keeps them apart
+
+
+def test_accumulation_weighs_tokens_not_batches(tiny_llama: Path, tiny_dataset: Path, tmp_path: Path) -> None:
+    """Eight rows at once, or in four unequal parts: the same gradients, so nearly the same adapter."""
+    whole = run_training(
+        tmp_path / "a", tiny_llama, tiny_dataset, micro_batch_size=32, max_steps=2, warmup_ratio=0.0, logging_steps=1
+    )
+    parts = run_training(
+        tmp_path / "b", tiny_llama, tiny_dataset, micro_batch_size=5, gradient_accumulation_steps=7, max_steps=2,
+        warmup_ratio=0.0, logging_steps=1,
+    )  # fmt: skip
+    assert parts.facts["loss"] == pytest.approx(whole.facts["loss"], rel=2e-4)
+
+
+def test_a_packed_run_ends_as_an_unpacked_one(
+    tiny_llama: Path, tiny_dataset: Path, packed_dataset: Path, tmp_path: Path
+) -> None:
+    loose = run_training(tmp_path / "a", tiny_llama, tiny_dataset, micro_batch_size=40, max_steps=2)
+    packed = run_training(tmp_path / "b", tiny_llama, packed_dataset, micro_batch_size=40, max_steps=2)
+    assert packed.facts["loss"] == pytest.approx(loose.facts["loss"], rel=2e-4)
+
+
+def test_it_learns_and_writes_the_files_of_the_contract(tiny_llama: Path, tiny_dataset: Path, tmp_path: Path) -> None:
+    params = stage.Params(max_steps=12, micro_batch_size=8, learning_rate=5e-3, lora_r=8, threads=1, base_model="tiny")
+    inputs = Inputs({"data": dataset_artifact(tiny_dataset)}, {"base": tiny_llama})
+    folder, scratch = tmp_path / "adapter", tmp_path / "scratch"
+    folder.mkdir()
+    scratch.mkdir()
+    said: list[Progress] = []
+    outcome = stage.run(params, inputs, Work(folder, scratch, listen=said.append))
+    assert outcome.kind == "adapter"
+    assert outcome.volatile == ("speed.json",)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "README.md", "adapter_config.json", "adapter_model.safetensors", "curve.jsonl", "speed.json", "training.json",
+    ]  # fmt: skip
+    rows = [json.loads(line) for line in (folder / "curve.jsonl").read_text().splitlines()]
+    evaluations = [row["eval_loss"] for row in rows if "eval_loss" in row]
+    assert evaluations[-1] < evaluations[0]
+    assert outcome.facts["eval_loss"] == evaluations[-1]
+    assert [progress.done for progress in said] == list(range(1, 13))
+    assert {"loss", "tokens/s", "left", "validation"} <= set(said[-1].values)
+    training = json.loads((folder / "training.json").read_text())
+    assert training["base"]["ref"] == "tiny"
+    assert len(training["quantization"]["weights"]) == 14
+    assert training["stop_ids"] == [319]
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "tiny"
+    assert config["target_modules"] == sorted(config["target_modules"])
+    for path in folder.iterdir():
+        assert str(tmp_path).encode() not in path.read_bytes(), path.name
+
+
+def test_the_validation_loss_is_that_of_the_written_adapter(
+    tiny_llama: Path, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    result = run_training(tmp_path / "a", tiny_llama, tiny_dataset)
+    tokens = read_tokens(tiny_dataset / "validation.parquet")
+    tuned = open_tuned(tiny_llama, tmp_path / "a", device="cpu")
+    trained = sum(int((labels[1:] != -100).sum()) for labels in tokens.labels)
+    loss = expected_loss(tuned, tokens, range(len(tokens))) / trained
+    assert result.facts["eval_loss"] == pytest.approx(loss, rel=1e-5)
+
+
+# setting -> another value; each must change the adapter, or it never reached its use
+CHANGES: dict[str, Any] = {
+    "adapter": "lora",
+    "lora_r": 2,
+    "lora_alpha": 16,
+    "lora_dropout": 0.3,
+    "lora_target_modules": ["q_proj", "v_proj"],
+    "micro_batch_size": 3,
+    "gradient_accumulation_steps": 2,
+    "max_steps": 3,
+    "learning_rate": 5e-4,
+    "lr_scheduler": "constant",
+    "warmup_ratio": 0.6,
+    "weight_decay": 0.5,
+    "max_grad_norm": 0.01,
+    "optimizer": "adafactor",
+    "neftune_noise_alpha": 20.0,
+    "seed": 11,
+    "compute_dtype": "bfloat16",
+}
+SAME = {"gradient_checkpointing", "save_steps", "threads"}  # speed or safety only
+ELSEWHERE = {"eval_steps", "logging_steps", "early_stopping_patience", "num_epochs", "base_model"}  # their own tests
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_llama: Path, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    folder = tmp_path_factory.mktemp("plain") / "adapter"
+    run_training(folder, tiny_llama, tiny_dataset, max_steps=4)
+    return contents(folder)["adapter_model.safetensors"]
+
+
+@pytest.mark.parametrize("name", sorted(CHANGES))
+def test_each_setting_changes_the_adapter(
+    name: str, plain: bytes, tiny_llama: Path, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    run_training(tmp_path / "a", tiny_llama, tiny_dataset, **{"max_steps": 4, name: CHANGES[name]})
+    assert contents(tmp_path / "a")["adapter_model.safetensors"] != plain
+
+
+def test_recomputing_activations_changes_nothing(
+    plain: bytes, tiny_llama: Path, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    run_training(tmp_path / "a", tiny_llama, tiny_dataset, max_steps=4, gradient_checkpointing=True)
+    assert contents(tmp_path / "a")["adapter_model.safetensors"] == plain
+
+
+def test_every_parameter_is_accounted_for() -> None:
+    assert set(stage.Params.model_fields) == set(CHANGES) | SAME | ELSEWHERE
+
+
+def test_points_of_the_curve_and_evaluations() -> None:
+    history: list[dict[str, Any]] = []
+    for step in range(1, 8):
+        history.append({"step": step, "loss": float(step), "learning_rate": 0.1})
+        if step in (3, 6):
+            history.append({"step": step, "eval_loss": 1 / step})
+    assert curve(history, 3) == [
+        {"step": 3, "loss": 2.0, "learning_rate": 0.1, "eval_loss": 0.3333333},
+        {"step": 6, "loss": 5.0, "learning_rate": 0.1, "eval_loss": 0.1666667},
+        {"step": 7, "loss": 7.0, "learning_rate": 0.1},
+    ]
+
+
+def test_patience_counts_evaluations_since_the_best() -> None:
+    def after(*found: float) -> bool:
+        return is_patience_over([{"step": i, "eval_loss": loss} for i, loss in enumerate(found)], 2)
+
+    assert not after(3.0, 2.0, 2.5)
+    assert after(3.0, 2.0, 2.5, 2.0)
+    assert not after(3.0, 2.0, 2.5, 1.9)
+    assert not is_patience_over([{"step": 1, "eval_loss": 1.0}] * 9, None)
+
+
+def test_a_checkpoint_is_wanted_after_a_minute_and_where_it_is_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = Watch(Schedule(steps=10, evaluate_at=frozenset({5, 10})))
+    assert [step for step in range(1, 11) if watch.wants_checkpoint(step)] == [5]
+    watch.saved -= 61
+    assert watch.wants_checkpoint(2)
+    assert [s for s in range(1, 7) if Watch(Schedule(9, frozenset(), save_every=2)).wants_checkpoint(s)] == [2, 4, 6]
+
+
+def test_a_diverging_run_stops_with_a_hint(tiny_llama: Path, tiny_dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(EdgeftError, match=r"the training diverged: the loss of step \d+ is (nan|inf)") as raised:
+        run_training(
+            tmp_path / "a",
+            tiny_llama,
+            tiny_dataset,
+            max_steps=20,
+            learning_rate=1e30,
+            max_grad_norm=1e9,
+            warmup_ratio=0,
+        )
+    assert "lower learning_rate" in str(raised.value)
+    assert list((tmp_path / "a").iterdir()) == []
+
+
+def test_optimizers_of_a_gpu_are_refused_without_one() -> None:
+    for name in ("adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit"):
+        with pytest.raises(MissingError, match=f"the optimizer {name} needs a CUDA device"):
+            optimizer_name(name, "cpu")
+        assert optimizer_name(name, "cuda") == name
+    assert optimizer_name("adamw_torch", "cpu") == "adamw_torch_fused"
+
+
+def test_warm_up(tmp_path: Path) -> None:
+    assert warmup_steps(Settings(warmup_ratio=0.03), 100) == 3
+    assert warmup_steps(Settings(warmup_ratio=0.03), 10) == 1
+    assert warmup_steps(Settings(warmup_ratio=0.5, lr_scheduler="constant"), 10) == 0
+    made = training_arguments(Settings(warmup_ratio=0.25), steps=40, device="cpu", dtype="float32", output=tmp_path)
+    assert made.warmup_steps == 10
+    assert not made.bf16
+    assert made.report_to == []
+
+
+def test_patience_needs_validation_rows(tiny_llama: Path, tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path / "data", tiny_llama, 8, val_set_size=None)
+    with pytest.raises(InputError, match="early_stopping_patience needs validation rows"):
+        run_training(tmp_path / "a", tiny_llama, dataset, early_stopping_patience=2)
+
+
+def test_modules_that_are_not_there(tiny_llama: Path, tiny_dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="lora_target_modules do not fit the base model") as raised:
+        run_training(tmp_path / "a", tiny_llama, tiny_dataset, lora_target_modules=["c_attn"])
+    assert "q_proj" in str(raised.value)
+
+
+def test_the_process_is_left_as_it_was(tiny_llama: Path, tiny_dataset: Path, tmp_path: Path) -> None:
+    threads, state = torch.get_num_threads(), torch.random.get_rng_state()
+    run_training(tmp_path / "a", tiny_llama, tiny_dataset, max_steps=1)
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="no CUDA device: bf16/fp16, paged optimizers, 4 bits in place"
+)
+def test_training_on_cuda(tiny_llama: Path, tiny_dataset: Path, tmp_path: Path) -> None:
+    result = run_training(
+        tmp_path / "a",
+        tiny_llama,
+        tiny_dataset,
+        optimizer="paged_adamw_8bit",
+        gradient_checkpointing=True,
+        max_steps=20,
+    )
+    assert math.isfinite(result.facts["eval_loss"])
+    assert result.measurements["peak_vram"] > 0
