@@ -144,7 +144,7 @@ class Masker:
         return Span(index, start if turns[index]["role"] == "assistant" else at, at + len(content), stop)
 
     def _place(self, text: str, content: str, start: int, stop: int) -> int:
-        """Where the content begins in text[start:stop], a token that may end the turn somewhere behind it; -1 if nowhere.
+        """Where the content begins in text[start:stop], with a token behind it that may end the turn; -1 if nowhere.
 
         Contents hold no special tokens, so theirs is a place between two of them, not one inside ("<" in "<|im_end|>").
         """

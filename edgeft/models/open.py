@@ -166,6 +166,7 @@ def _load(folder: Path, device: str, dtype: str, how: Quantization | None) -> An
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # they come back in the report, by name
                 output_loading_info=True,
                 **settings,
             )
@@ -179,17 +180,17 @@ def _load(folder: Path, device: str, dtype: str, how: Quantization | None) -> An
 
 def _check_report(report: Mapping[str, Any], model: Any, folder: Path) -> None:
     """Refuse what transformers only logs: weights that it made up, could not place, or that have another shape."""
+    mismatched = sorted(str(item[0]) for item in report.get("mismatched_keys") or ())
+    if mismatched:
+        raise ModelError(
+            f"the weight {mismatched[0]!r}{_others(mismatched)} has another shape than config.json says", where=folder
+        )
     missing = sorted(report.get("missing_keys") or ())
     if missing:
         raise ModelError(
             f"the checkpoint has no weight {missing[0]!r}{_others(missing)}: it would be random",
             where=folder,
             do="download the model again, or mend its config.json",
-        )
-    mismatched = sorted(str(item[0]) for item in report.get("mismatched_keys") or ())
-    if mismatched:
-        raise ModelError(
-            f"the weight {mismatched[0]!r}{_others(mismatched)} has another shape than config.json says", where=folder
         )
     prefix = f"{model.base_model_prefix}."
     surplus = sorted(name for name in report.get("unexpected_keys") or () if name.startswith(prefix))

@@ -33,7 +33,7 @@ def test_the_data_is_sound() -> None:
             roles = [message["role"] for message in json.loads(line)["messages"]]
             assert roles == ["system", "user", "assistant"]
             _, question, answer = (message["content"] for message in json.loads(line)["messages"])
-            assert set(json.loads(answer)) == {"what", "who", "day", "time"}
+            assert answer in ("shopping", "calendar", "chore", "message")
             assert questions.setdefault(question, path.name) == path.name, "a question is in two splits"
 
 

@@ -48,7 +48,8 @@ def _difference(rng: random.Random, split: str) -> Exchange:
     return Exchange(ask, str(a - b), f"arithmetic:subtract:{a}-{b}")
 
 
-def _step(rng: random.Random, split: str) -> Exchange:
+def step(rng: random.Random, split: str) -> Exchange:
+    """The number before or after, or ten more."""
     a = rng.randint(1, 98)
     frame, value = rng.choice(
         (
@@ -80,7 +81,7 @@ def _formula(rng: random.Random, key: str) -> str:
 
 
 def _one(rng: random.Random, split: str) -> Exchange:
-    makers = (_sum, _sum, _difference, _difference, _step)
+    makers = (_sum, _sum, _difference, _difference, step)
     if split == "train":
         makers += (_batch, _batch)
     return rng.choice(makers)(rng, split)

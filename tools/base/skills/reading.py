@@ -100,12 +100,12 @@ def _values(kind: str, rng: random.Random, split: str) -> dict[str, str]:
     return {"a": pick(first), "b": pick(second) if second else ""}
 
 
-def _facts(rng: random.Random, split: str) -> list[tuple[str, dict[str, str]]]:
+def _facts(rng: random.Random, split: str, counts: tuple[int, ...]) -> list[tuple[str, dict[str, str]]]:
     """Two to four facts in which no value appears twice, so that every question has one answer."""
     facts: list[tuple[str, dict[str, str]]] = []
     used: set[str] = set()
     kinds = rng.sample(sorted(FACTS), rng.choice((1, 2, 2)))
-    for _ in range(rng.choice((2, 2, 3, 3, 4))):
+    for _ in range(rng.choice(counts)):
         while True:
             kind = rng.choice(kinds)
             values = {"n": words.person(rng, split)} | _values(kind, rng, split)
@@ -117,17 +117,22 @@ def _facts(rng: random.Random, split: str) -> list[tuple[str, dict[str, str]]]:
     return facts
 
 
-def _passage(rng: random.Random, split: str) -> tuple[str, list[tuple[str, dict[str, str]]]]:
+def _passage(rng: random.Random, split: str, counts: tuple[int, ...]) -> tuple[str, list[tuple[str, dict[str, str]]]]:
     while True:
-        facts = _facts(rng, split)
+        facts = _facts(rng, split, counts)
         passage = " ".join(rng.choice(FACTS[kind][0]).format(**values) for kind, values in facts)
         if is_held(passage) == (split == "held"):
             return passage, facts
 
 
-def exchanges(rng: random.Random, split: str) -> list[Exchange]:
+def short_exchanges(rng: random.Random, split: str) -> list[Exchange]:
+    """Two or three facts."""
+    return exchanges(rng, split, (2, 2, 3))
+
+
+def exchanges(rng: random.Random, split: str, counts: tuple[int, ...] = (2, 2, 3, 3, 4)) -> list[Exchange]:
     """A passage and one to five questions about it."""
-    passage, facts = _passage(rng, split)
+    passage, facts = _passage(rng, split, counts)
     questions = []
     for kind, values in facts:
         for question, slot in FACTS[kind][1]:
