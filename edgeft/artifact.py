@@ -1,7 +1,7 @@
 """A finished, immutable folder with an `artifact.json`: what it is, what it was made of, and the digest of each file.
 
-`artifact.json` is written last, so its existence means that the artifact is whole. The artifact's own digest covers kind,
-status and the files that are reproducible; files named in `volatile` (times, logs, HTML with times in it) and the
+`artifact.json` is written last, so its existence means that the artifact is whole. The artifact's own digest covers
+kind, status and the files that are reproducible; files named in `volatile` (times, logs, HTML with times in it) and the
 measurements are recorded but not part of it: the same recipe on the same machine gives the same digest.
 """
 
@@ -22,7 +22,7 @@ KINDS = ("dataset", "adapter", "model", "gguf", "onnx", "evaluation", "verdict",
 
 @dataclass(frozen=True)
 class Artifact:
-    """An artifact on disk. `path` is the folder; `inputs` maps a role to {"target", "kind", "fingerprint", "digest"}."""
+    """An artifact on disk. `path` is the folder; `inputs`: role -> {"target", "kind", "fingerprint", "digest"}."""
 
     path: Path
     kind: str
@@ -141,8 +141,7 @@ def damaged(artifact: Artifact, *, thorough: bool = False) -> list[str]:
     wrong = []
     for name, entry in artifact.files.items():
         path = artifact.path / name
-        if not path.is_file() or path.stat().st_size != entry["size"]:
-            wrong.append(name)
-        elif thorough and files.digest_file(path) != entry["sha256"]:
+        whole = path.is_file() and path.stat().st_size == entry["size"]
+        if not whole or (thorough and files.digest_file(path) != entry["sha256"]):
             wrong.append(name)
     return wrong

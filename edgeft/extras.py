@@ -18,7 +18,14 @@ EXTRAS: dict[str, tuple[tuple[str, str], ...]] = {
         ("datasets", "datasets"),
         ("safetensors", "safetensors"),
     ),
-    "gguf": (("gguf", "gguf"), ("llama_cpp", "llama-cpp-python"), ("safetensors", "safetensors")),
+    "gguf": (
+        ("gguf", "gguf"),
+        ("llama_cpp", "llama-cpp-python"),
+        ("numpy", "numpy"),
+        ("torch", "torch"),
+        ("bitsandbytes", "bitsandbytes"),
+        ("safetensors", "safetensors"),
+    ),
     "onnx": (
         ("onnx", "onnx"),
         ("onnx_ir", "onnx-ir"),

@@ -68,7 +68,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_jsonl(path: Path, rows: Any) -> int:
-    """One compact JSON object per line; returns the number of rows. Not atomic: for files inside a `.partial` folder."""
+    """One compact JSON object per line; returns the number of rows. Not atomic: for files in a `.partial` folder."""
     count = 0
     with path.open("w", encoding="utf-8", newline="\n") as stream:
         for row in rows:

@@ -15,6 +15,7 @@ from typing import Any
 
 from edgeft.data.faults import BadRow
 from edgeft.data.rows import Row
+from edgeft.template_date import strftime_now
 
 IGNORED = -100  # label of a token that is not trained
 
@@ -82,11 +83,6 @@ class Masker:
         labels, ends = self._labels(text, ids, offsets, spans)
         return Example(row, text, tuple(ids), tuple(labels), _by_role(turns, stops, offsets), tuple(ends), in_pieces)
 
-    def length(self, row: Row) -> int:
-        """Number of tokens of the rendered row."""
-        text = self._render(list(row.messages))
-        return len(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-
     def _check_special(self, turns: list[Turn]) -> None:
         for number, turn in enumerate(turns, 1):
             found = self._special.search(turn["content"])
@@ -99,7 +95,9 @@ class Masker:
         import jinja2
 
         try:
-            text: str = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=prompt)
+            text: str = self._tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=prompt, strftime_now=strftime_now
+            )
         except (jinja2.TemplateError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
             raise BadRow("refused by template", f"the chat template refuses the row: {error}") from None
         return text

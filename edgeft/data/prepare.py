@@ -7,7 +7,7 @@ Everything wrong with the rows comes back together; nothing is dropped without b
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from edgeft.data.faults import BadRow, Fault, raise_faults
@@ -44,7 +44,6 @@ class Plan:
     roles: Sequence[str] = ("assistant",)
     seed: int = 0
     packing: bool = False
-    extra: Mapping[str, Any] = field(default_factory=dict)  # copied into stats.json
 
 
 def prepare(plan: Plan, tokenizer: Any, *, stop_ids: Sequence[int] = (), listen: Listener = silent) -> Prepared:
@@ -118,7 +117,6 @@ def _measured(plan: Plan, splits: Mapping[str, list[Row]], encoded: Mapping[str,
         "packing": packing_figures(lengths, plan.sequence_len),
         "roles_to_train": sorted(plan.roles),
         "end_of_turn_ids": list(ends),
-        **plan.extra,
     }
     return Prepared(kept, dropped, stats, ends)
 

@@ -84,14 +84,15 @@ def fetch(base: Base) -> Base:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(
-            f"the base model {base.ref!r} is neither a folder nor in the local cache, and the hub did not give it ({reason})",
+            f"the base model {base.ref!r} is neither a folder nor in the local cache, "
+            f"and the hub did not give it ({reason})",
             do="check the name and the network, or give the path of a downloaded folder",
         ) from None
     return Base(base.ref, "hub", folder, folder.name)
 
 
 def check(base: Base) -> None:
-    """Refuse a folder that is not a safe, whole checkpoint: pickles, LFS pointers, no config, no weights, no tokenizer."""
+    """Refuse a folder that is not a safe, whole checkpoint: pickles, LFS pointers, no config, weights or tokenizer."""
     folder = base.folder
     if folder is None:
         return

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeft.models.tokenizer import generation_stop_ids
+from edgeft.template_date import strftime_now
 
 _ANSWER = "Answer."
 
@@ -33,7 +34,7 @@ def end_of_turn(tokenizer: Any) -> int | None:
         return None
     conversation = [{"role": "user", "content": "Question?"}, {"role": "assistant", "content": _ANSWER}]
     try:
-        text = tokenizer.apply_chat_template(conversation, tokenize=False)
+        text = tokenizer.apply_chat_template(conversation, tokenize=False, strftime_now=strftime_now)
     except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError):
         return None  # a template for something else than conversations
     _, found, tail = text.rpartition(_ANSWER)

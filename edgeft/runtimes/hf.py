@@ -16,6 +16,7 @@ from edgeft.errors import ModelError
 from edgeft.runtimes.answer import Answer, check_ids, choose, generators
 from edgeft.runtimes.protocol import Completion, Message
 from edgeft.runtimes.threads import choose_threads
+from edgeft.template_date import strftime_now
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,7 +72,10 @@ class HfRuntime:
             raise ModelError("the tokenizer has no chat template", where=self._where)
         try:
             text = self._tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
+                list(messages),
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                strftime_now=strftime_now,
             )
         except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
             raise ModelError(

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
 from edgeft.errors import ModelError
+from edgeft.template_date import strftime_now
 
 
 def render(
@@ -58,7 +58,7 @@ def _compile(template: str) -> Any:
     )
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = lambda pattern: datetime.now().strftime(pattern)
+    environment.globals["strftime_now"] = strftime_now
     return environment.from_string(template)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,6 @@ class Settings:
     compute_dtype: str = "auto"
     seed: int = 0
     objective: str = "sft"
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 def training_arguments(settings: Settings, *, steps: int, device: str, dtype: str, output: Path) -> Any:
@@ -58,7 +57,7 @@ def training_arguments(settings: Settings, *, steps: int, device: str, dtype: st
     from transformers import TrainingArguments
 
     cpu = device == "cpu"
-    return TrainingArguments(
+    made = TrainingArguments(
         output_dir=str(output),
         per_device_train_batch_size=1,  # one item of our data set is one micro-batch
         gradient_accumulation_steps=settings.gradient_accumulation_steps,
@@ -85,6 +84,9 @@ def training_arguments(settings: Settings, *, steps: int, device: str, dtype: st
         dataloader_pin_memory=not cpu,
         log_level="error",
     )
+    if made.n_gpu > 1:
+        made._n_gpu = 1  # the model lies on the first device; the Trainer would copy it to all (DataParallel)
+    return made
 
 
 def warmup_steps(settings: Settings, steps: int) -> int:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_SMALL = 50_000_000  # parameters below which a second thread costs more than it saves (measured: docs of the session)
+_SMALL = 50_000_000  # parameters below which a second thread costs more than it saves
 
 
 def choose_threads(asked: int | None, parameters: int) -> int:

@@ -9,7 +9,7 @@ optimizer, schedule, random states and history, and nothing else decides anythin
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -46,7 +46,6 @@ class Job:
     settings: Settings
     device: str = "auto"
     listen: Listener = silent
-    warn: Callable[[str], None] = lambda message: None
 
 
 @dataclass(frozen=True)
@@ -93,22 +92,14 @@ def train(job: Job) -> Result:
         "steps": trained.steps,
         "planned_steps": plan.steps,
         "best_step": best_step(trained.history),
-        "data": {**stats["splits"]["train"], "length": None, "too_long": None},
-        "stop_ids": stats["stop_ids"],
-        "end_of_turn_ids": stats["end_of_turn_ids"],
-        "chat_template": stats["chat_template"],
+        **_of_the_data(stats),
     }
-    for key in ("length", "too_long"):
-        del training["data"][key]
     write_adapter(job.folder, model, base_ref=job.base_ref, training=training)
     rows = curve(trained.history, settings.logging_steps)
     files.write_jsonl(job.folder / CURVE, rows)
     measurements = {
         "seconds": round(time.monotonic() - started, 3),
-        "training_seconds": round(trained.seconds, 3),
-        "tokens_per_second": round(trained.tokens / trained.seconds, 1) if trained.seconds else None,
-        "trained_tokens_per_second": round(trained.learnt / trained.seconds, 1) if trained.seconds else None,
-        "resumed_from_step": trained.resumed,
+        **_speed(trained),
         "threads": threads,
         **peak_memory(),
     }
@@ -126,6 +117,28 @@ class Trained:
     tokens: int
     learnt: int
     resumed: int
+
+
+def _of_the_data(stats: Mapping[str, Any]) -> dict[str, Any]:
+    """What training.json keeps of the dataset: its size, and what everything that opens the adapter needs of it."""
+    figures = stats["splits"]["train"]
+    kept = ("rows", "tokens", "trained_tokens", "tokens_by_role", "tokenized_in_pieces")
+    return {
+        "data": {key: figures[key] for key in kept},
+        "stop_ids": stats["stop_ids"],
+        "end_of_turn_ids": stats["end_of_turn_ids"],
+        "chat_template": stats["chat_template"],
+    }
+
+
+def _speed(trained: Trained) -> dict[str, Any]:
+    seconds = trained.seconds
+    return {
+        "training_seconds": round(seconds, 3),
+        "tokens_per_second": round(trained.tokens / seconds, 1) if seconds else None,
+        "trained_tokens_per_second": round(trained.learnt / seconds, 1) if seconds else None,
+        "resumed_from_step": trained.resumed,
+    }
 
 
 def _check(settings: Settings, held_out: Tokens | None) -> None:
@@ -176,9 +189,7 @@ def _run(
 
     settings = job.settings
     collator = Collator(tokens, plan.batches, _pad_id(model))
-    counts = [collator.counts(index) for index in range(len(collator))]
-    size = plan.accumulation
-    per_step = [[sum(part) for part in zip(*counts[at : at + size], strict=True)] for at in range(0, len(counts), size)]
+    per_step = _tokens_per_step(collator, plan.accumulation)
     watch = Watch(
         Schedule(
             steps=plan.steps,
@@ -190,46 +201,45 @@ def _run(
         listen=job.listen,
         learning_rate=settings.learning_rate,
     )
-    digest = files.digest_text(
-        files.canonical_json({"settings": asdict(settings), "batches": plan.batches, "base": base_digest(job.base)})
-    )
-    task = Task(
-        model=model,
-        objective=objective,
-        train=collator,
-        validation=_validation(settings, held_out, _pad_id(model)),
-        watch=watch,
-        scratch=job.scratch,
-        settings=digest,
-        device=device,
-    )
-    trainer = make_trainer(task, arguments)
-    found = checkpoints.latest(job.scratch, digest)
+    what = {"settings": _recorded(settings), "batches": plan.batches, "base": base_digest(job.base)}
+    digest = files.digest_text(files.canonical_json(what))
+    held = _validation(settings, held_out, _pad_id(model))
+    trainer = make_trainer(Task(model, objective, collator, held, watch, job.scratch, digest, device), arguments)
     begun = time.monotonic()
-    first = 0
-    if found is not None:
-        history = files.read_json(found / "trainer_state.json")
-        first = int(history["global_step"])
-        trainer.best.load(found)
-        if is_patience_over(history["log_history"], settings.early_stopping_patience):
-            trainer._load_from_checkpoint(str(found))  # it had stopped before it was killed
-            trainer.state.log_history, trainer.state.global_step = history["log_history"], first
-        else:
-            trainer.train(resume_from_checkpoint=str(found))
-    else:
-        trainer.train()
-    seconds = time.monotonic() - begun
+    first = _walk(trainer, checkpoints.latest(job.scratch, digest), settings.early_stopping_patience)
     if settings.early_stopping_patience:
         trainer.best.put_back()
     done = per_step[first : trainer.state.global_step]
     return Trained(
         history=trainer.state.log_history,
         steps=trainer.state.global_step,
-        seconds=seconds,
+        seconds=time.monotonic() - begun,
         tokens=sum(step[0] for step in done),
         learnt=sum(step[1] for step in done),
         resumed=first,
     )
+
+
+def _walk(trainer: Any, checkpoint: Path | None, patience: int | None) -> int:
+    """Train to the end, from a checkpoint if there is one; the step begun from."""
+    if checkpoint is None:
+        trainer.train()
+        return 0
+    state = files.read_json(checkpoint / "trainer_state.json")
+    trainer.best.load(checkpoint)
+    if is_patience_over(state["log_history"], patience):
+        trainer._load_from_checkpoint(str(checkpoint))  # it had stopped before it was killed
+        trainer.state.log_history, trainer.state.global_step = state["log_history"], int(state["global_step"])
+    else:
+        trainer.train(resume_from_checkpoint=str(checkpoint))
+    return int(state["global_step"])
+
+
+def _tokens_per_step(collator: Collator, accumulation: int) -> list[tuple[int, int]]:
+    """(tokens, trained tokens) of each optimizer step."""
+    counts = [collator.counts(index) for index in range(len(collator))]
+    steps = [counts[at : at + accumulation] for at in range(0, len(counts), accumulation)]
+    return [(sum(tokens for tokens, _ in step), sum(learnt for _, learnt in step)) for step in steps]
 
 
 def _evaluations(settings: Settings, plan: Plan) -> frozenset[int]:
@@ -254,7 +264,7 @@ def _pad_id(model: Any) -> int:
 
 def _recorded(settings: Settings) -> dict[str, Any]:
     """The settings that the result depends on, as training.json keeps them."""
-    skipped = {"threads", "save_steps", "extra"}
+    skipped = {"threads", "save_steps"}
     return {key: value for key, value in asdict(settings).items() if key not in skipped}
 
 

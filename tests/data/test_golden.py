@@ -1,7 +1,7 @@
 """tests/golden/data: one folder per fault of a dataset, its rows and the exact message (`expected.txt`).
 
-`case.json` may set `type`, `model` (true: the fault shows only with a tokenizer), `template` (a Jinja text) and fields of
-`Plan`; `rows` names another file than rows.jsonl.
+`case.json` may set `type`, `model` (true: the fault shows only with a tokenizer), `template` (a Jinja text) and fields
+of `Plan`; `rows` names another file than rows.jsonl.
 """
 
 from __future__ import annotations

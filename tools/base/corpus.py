@@ -16,12 +16,13 @@ from tools.base.skills import (
     reading,
     rewriting,
     stories,
+    sums,
 )
 
 SEED = 20_260
 SKILLS = {
-    "reading": reading.exchanges,
-    "arithmetic": arithmetic.exchanges,
+    "reading": reading.short_exchanges,
+    "arithmetic": sums.exchanges,
     "ordering": ordering.exchanges,
     "rewriting": rewriting.exchanges,
     "knowledge": knowledge.exchanges,
@@ -29,6 +30,13 @@ SKILLS = {
     "cards": cards.exchanges,
     "home": home.exchanges,
     "copying": copying.exchanges,
+}
+# What the corpus is drawn from: the skills under the names the phases use, and their harder first versions.
+SOURCES = SKILLS | {
+    "reading": reading.exchanges,
+    "short reading": reading.short_exchanges,
+    "arithmetic": arithmetic.exchanges,
+    "small sums": sums.exchanges,
 }
 # Share of the rows (not of the tokens) a skill gets in the corpus, from this row on. Plain text and copying are for the
 # beginning; what is hard gets more later.
@@ -45,6 +53,13 @@ PHASES = (
         {
             "reading": 30, "arithmetic": 17, "ordering": 12, "rewriting": 9, "knowledge": 9, "extraction": 14,
             "cards": 4, "bare cards": 4, "home": 10, "copying": 1, "stories": 0.5,
+        },
+    ),
+    (
+        33_000,
+        {
+            "short reading": 24, "reading": 5, "small sums": 16, "ordering": 11, "rewriting": 10, "knowledge": 13,
+            "extraction": 14, "cards": 3, "bare cards": 3, "home": 8, "copying": 0.5, "stories": 0.5,
         },
     ),
 )  # fmt: skip
@@ -69,7 +84,7 @@ def row(rng: random.Random, place: int) -> Row:
     if skill == "bare cards":
         return Row(system=rng.choice(cards.TO_JSON_SYSTEM), exchanges=tuple(cards.bare_exchanges(rng, "train")))
     system = rng.choice(words.SYSTEM_PROMPTS) if rng.random() < 0.4 else ""
-    return Row(system=system, exchanges=tuple(SKILLS[skill](rng, "train")))
+    return Row(system=system, exchanges=tuple(SOURCES[skill](rng, "train")))
 
 
 def rows(count: int | None = None, seed: int = SEED) -> Iterator[Row]:

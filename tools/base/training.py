@@ -32,7 +32,7 @@ class Size:
 class Plan:
     """How long and how fast to learn. Bounded by steps, never by wall time, so that it can be repeated exactly."""
 
-    steps: int = 2400
+    steps: int = 2500
     batch: int = 10
     block: int = 256
     learning_rate: float = 3e-3

@@ -51,7 +51,9 @@ def _batch(rng: random.Random, split: str) -> Exchange:
     asked, answers = [], []
     for _ in range(rng.randint(2, 7)):
         kind, a, b, result = _problem(rng)
-        asked.append({"add": f"{a} + {b}", "subtract": f"{a} - {b}", "double": f"twice {a}", "half": f"half of {a}"}[kind])
+        asked.append(
+            {"add": f"{a} + {b}", "subtract": f"{a} - {b}", "double": f"twice {a}", "half": f"half of {a}"}[kind]
+        )
         answers.append(str(result))
     text = ", ".join(asked)
     return Exchange(f"Results, please: {text}", ", ".join(answers), f"arithmetic:results:{text}")
