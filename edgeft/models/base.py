@@ -45,7 +45,7 @@ def find(ref: str, *, relative_to: Path | None = None) -> Base:
         if name not in builtin_names():
             raise ModelError(f"there is no built-in base model {name!r}", do=suggestion(name, builtin_names()))
         return Base(ref, "builtin", BUILTIN / name)
-    path = Path(os.path.expanduser(ref))
+    path = Path(ref).expanduser()
     local = path if path.is_absolute() else (relative_to or Path.cwd()) / path
     if local.is_dir():
         return Base(ref, "folder", local.resolve())

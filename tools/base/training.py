@@ -32,13 +32,13 @@ class Size:
 class Plan:
     """How long and how fast to learn. Bounded by steps, never by wall time, so that it can be repeated exactly."""
 
-    steps: int = 2500
+    steps: int = 2600
     batch: int = 10
     block: int = 256
     learning_rate: float = 3e-3
     matrix_rate: float = 0.008
     warmup: int = 30
-    decay_steps: int = 900
+    decay_steps: int = 1250
     seed: int = 11
 
 
