@@ -16,6 +16,8 @@ EXTRAS: dict[str, tuple[tuple[str, str], ...]] = {
         ("bitsandbytes", "bitsandbytes"),
         ("accelerate", "accelerate"),
         ("datasets", "datasets"),
+        ("jinja2", "jinja2"),
+        ("pyarrow", "pyarrow"),
         ("safetensors", "safetensors"),
     ),
     "gguf": (

@@ -30,6 +30,15 @@ EXPORTS: dict[str, Row] = {
 
 
 @dataclass(frozen=True)
+class Taught:
+    """What a tune fixes besides weights: the chat template (None: the base's own) and the ids that end an answer
+    (empty: the base's own). Every file that ships carries these, or it would not stop where the trained model does."""
+
+    chat_template: str | None = None
+    stop_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class ExportSource:
     """What is exported: a base checkpoint, with an adapter folded in as each weight is read.
 
@@ -66,6 +75,13 @@ class ExportSource:
         if self.adapter:
             check_same_base(self.adapter, self.base)
         return open_weights(self.base, self.adapter, merge_base=self.merge_base)
+
+    def taught(self) -> Taught:
+        """What the adapter's training.json says it was taught with; nothing for an adapter of another tool."""
+        from edgeft.models.identity import read_training
+
+        training = (read_training(self.adapter) if self.adapter else None) or {}
+        return Taught(training.get("chat_template"), tuple(training.get("stop_ids") or ()))
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def export(source: ExportSource, folder: Path, options: Mapping[str, Any], liste
             write_safetensors(folder / name, tensors, wrote)
         if (source.base / INDEX).is_file():
             _write_index(source.base, folder, files, total)
-        template = _copy_companions(source.base, folder, config)
+        template = _copy_companions(source, folder, config)
         write_text(folder / "README.md", _readme(source))
     facts = {
         "base": source.base_ref,
@@ -111,12 +111,22 @@ def _write_index(base: Path, folder: Path, files: Mapping[str, Mapping[str, Defe
     write_json(folder / INDEX, {"metadata": metadata, "weight_map": dict(sorted(where.items()))})
 
 
-def _copy_companions(base: Path, folder: Path, config: Mapping[str, Any]) -> str | None:
-    """Copy config, tokenizer and template; returns the digest of the chat template, when there is one."""
+def _copy_companions(source: ExportSource, folder: Path, config: Mapping[str, Any]) -> str | None:
+    """Copy config, tokenizer and generation config, with the template and stop tokens that training taught; returns the
+    digest of the chat template, when there is one."""
+    base, taught = source.base, source.taught()
     write_json(folder / "config.json", {key: value for key, value in config.items() if key != "quantization_config"})
     for name in _COPIED:
         if (base / name).is_file():
             write_bytes(folder / name, (base / name).read_bytes())
+    if taught.chat_template is not None:
+        write_text(folder / "chat_template.jinja", taught.chat_template)
+    if taught.stop_ids:
+        path = folder / "generation_config.json"
+        generation = read_table(path) if path.is_file() else {}
+        known = generation.get("eos_token_id")
+        if set(known if isinstance(known, list) else [known]) != set(taught.stop_ids):
+            write_json(path, {**generation, "eos_token_id": list(taught.stop_ids)})
     template = folder / "chat_template.jinja"
     if template.is_file():
         return digest_text(template.read_text(encoding="utf-8"))

@@ -96,10 +96,14 @@ class TrainSection(Section):
         None, ge=1, description="stop after this many evaluations without a better validation loss"
     )
     eval_steps: int | None = Field(None, ge=1, description="steps between validation losses; default once per epoch")
-    save_steps: int | None = Field(None, ge=1, description="steps between checkpoints; default as eval_steps")
+    save_steps: int | None = Field(
+        None, ge=1, description="steps between checkpoints; default at each evaluation and once a minute"
+    )
     logging_steps: int = Field(10, ge=1, description="steps between points of the loss curve")
     threads: int | None = Field(
-        None, ge=1, description="CPU threads of training; default all cores, for small models one"
+        None,
+        ge=1,
+        description="CPU threads of training; default OMP_NUM_THREADS, else all cores, for models below 50 M parameters one",
     )
     compute_dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="dtype of the arithmetic; auto is float32 on CPU, bfloat16 or float16 on CUDA by capability"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from edgeft.evals.suites import Suite as Questions
     from edgeft.runtimes.protocol import Runtime
 
-VERSION = 1
+VERSION = 2
 FIDELITY = "fidelity.json"
 
 
@@ -78,7 +78,7 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
         tuned = inputs.get("tuned")
         known = list(files.read_jsonl(tuned.file(ROWS))) if tuned else []
         found["answers"] = judging.compare_answers(known, evaluation.rows) if evaluation else {"n": 0}
-        checks += judging.requirements(found)
+        checks += judging.requirements(found, str(inputs["export"].params.get("type", "")))
         files.write_json(work.folder / FIDELITY, found)
     if evaluation:
         speed = write(work.folder, evaluation, waited)

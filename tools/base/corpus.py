@@ -15,21 +15,23 @@ from tools.base.skills import (
     ordering,
     reading,
     rewriting,
+    snake,
     stories,
     sums,
 )
 
 SEED = 20_260
 SKILLS = {
-    "reading": reading.short_exchanges,
-    "arithmetic": sums.exchanges,
-    "ordering": ordering.exchanges,
+    "reading": reading.mixed_exchanges,
+    "arithmetic": sums.small_exchanges,
+    "ordering": ordering.short_exchanges,
     "rewriting": rewriting.exchanges,
     "knowledge": knowledge.exchanges,
-    "extraction": extraction.exchanges,
+    "extraction": extraction.easy_exchanges,
     "cards": cards.exchanges,
     "home": home.exchanges,
     "copying": copying.exchanges,
+    "snake": snake.exchanges,
 }
 # What the corpus is drawn from: the skills under the names the phases use, and their harder first versions.
 SOURCES = SKILLS | {
@@ -37,6 +39,12 @@ SOURCES = SKILLS | {
     "short reading": reading.short_exchanges,
     "arithmetic": arithmetic.exchanges,
     "small sums": sums.exchanges,
+    "ordering": ordering.exchanges,
+    "extraction": extraction.exchanges,
+    "mixed reading": reading.mixed_exchanges,
+    "smaller sums": sums.small_exchanges,
+    "short ordering": ordering.short_exchanges,
+    "easy extraction": extraction.easy_exchanges,
 }
 # Share of the rows (not of the tokens) a skill gets in the corpus, from this row on. Plain text and copying are for the
 # beginning; what is hard gets more later.
@@ -60,6 +68,14 @@ PHASES = (
         {
             "short reading": 24, "reading": 5, "small sums": 16, "ordering": 11, "rewriting": 10, "knowledge": 13,
             "extraction": 14, "cards": 3, "bare cards": 3, "home": 8, "copying": 0.5, "stories": 0.5,
+        },
+    ),
+    (
+        49_000,
+        {
+            "mixed reading": 27, "short reading": 3, "smaller sums": 16, "small sums": 1, "short ordering": 10,
+            "ordering": 1, "rewriting": 9, "knowledge": 14, "easy extraction": 12, "cards": 2, "bare cards": 3,
+            "home": 4, "snake": 2,
         },
     ),
 )  # fmt: skip

@@ -18,7 +18,7 @@ from edgeft.exporters.gguf import card
 from edgeft.exporters.gguf.families import family_of
 from edgeft.exporters.gguf.layout import layout
 from edgeft.exporters.gguf.types import FileType, file_type
-from edgeft.exporters.gguf.vocab import Vocabulary, put_vocabulary, read_vocabulary
+from edgeft.exporters.gguf.vocab import Vocabulary, as_taught, put_vocabulary, read_vocabulary
 from edgeft.exporters.gguf.writer import Header, write_file
 from edgeft.files import digest_text, write_text
 from edgeft.progress import Listener, silent
@@ -46,7 +46,8 @@ def export(
     config = read_config(source.base)
     family = family_of(config)
     family.check(config)
-    vocabulary = read_vocabulary(source.base, config)
+    taught = source.taught()
+    vocabulary = as_taught(read_vocabulary(source.base, config), taught.chat_template, taught.stop_ids)
     threads = int(options.get("threads") or available_cores())
     with torch_threads(threads), storage_errors(folder):
         tensors: dict[str, Deferred] = family.tensors(config, source.weights())

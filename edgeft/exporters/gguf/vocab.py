@@ -5,8 +5,8 @@ Byte-level BPE; SentencePiece vocabularies are refused with their name. Used by 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +165,22 @@ def _template(folder: Path, settings: Mapping[str, Any]) -> str:
     if isinstance(found, list):  # several, by name
         found = next((entry.get("template") for entry in found if entry.get("name") == "default"), None)
     return found if isinstance(found, str) else ""
+
+
+def as_taught(vocabulary: Vocabulary, chat_template: str | None, stop_ids: Sequence[int]) -> Vocabulary:
+    """The vocabulary with the template and the end tokens of training in place of the base's own. GGUF has three places
+    for end tokens (eos, eot, eom); a `ModelError` when there are more."""
+    special = dict(vocabulary.special)
+    if stop_ids:
+        if special.get("eos") not in stop_ids:
+            special["eos"] = stop_ids[0]
+        others = [number for number in stop_ids if number != special["eos"]]
+        if len(others) > 2:
+            raise ModelError(f"training ends answers at {len(stop_ids)} tokens; a GGUF file can name three")
+        special = {role: number for role, number in special.items() if role not in ("eot", "eom")}
+        special |= dict(zip(("eot", "eom"), others, strict=False))
+    template = vocabulary.template if chat_template is None else chat_template
+    return replace(vocabulary, special=special, template=template)
 
 
 def put_vocabulary(vocabulary: Vocabulary, put: Put) -> None:

@@ -87,6 +87,15 @@ def _one(rng: random.Random, split: str) -> Exchange:
     return rng.choice((_of_kind, _of_kind, _names, _names, _numbers, _place, _place, _count))(rng, split)
 
 
+def _easy(rng: random.Random, split: str) -> Exchange:
+    return rng.choice((_of_kind, _names, _names, _numbers, _numbers, _place, _place, _place))(rng, split)
+
+
+def easy_exchanges(rng: random.Random, split: str) -> list[Exchange]:
+    """More of what stands there, less of what needs counting and knowing."""
+    return several(rng, split, _easy, 4)
+
+
 def exchanges(rng: random.Random, split: str) -> list[Exchange]:
     """One to four texts."""
     return several(rng, split, _one, 4)

@@ -82,6 +82,19 @@ def _one(rng: random.Random, split: str) -> Exchange:
     return rng.choice(makers)(rng, split)
 
 
+def _easy(rng: random.Random, split: str) -> Exchange:
+    makers = (_sort_numbers, _sort_numbers, _extreme, _reverse, _calendar)
+    while True:
+        exchange = rng.choice(makers)(rng, split)
+        if exchange.ask.count(",") <= 2:
+            return exchange
+
+
+def short_exchanges(rng: random.Random, split: str) -> list[Exchange]:
+    """Lists of three, nothing by the alphabet."""
+    return several(rng, split, _easy, 4)
+
+
 def exchanges(rng: random.Random, split: str) -> list[Exchange]:
     """One to four problems."""
     return several(rng, split, _one, 4)

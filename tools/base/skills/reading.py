@@ -100,14 +100,15 @@ def _values(kind: str, rng: random.Random, split: str) -> dict[str, str]:
     return {"a": pick(first), "b": pick(second) if second else ""}
 
 
-def _facts(rng: random.Random, split: str, counts: tuple[int, ...]) -> list[tuple[str, dict[str, str]]]:
+def _facts(rng: random.Random, split: str, counts: tuple[int, ...], mixed: bool) -> list[tuple[str, dict[str, str]]]:
     """Two to four facts in which no value appears twice, so that every question has one answer."""
     facts: list[tuple[str, dict[str, str]]] = []
     used: set[str] = set()
-    kinds = rng.sample(sorted(FACTS), rng.choice((1, 2, 2)))
-    for _ in range(rng.choice(counts)):
+    count = 0 if mixed else rng.choice((1, 2, 2))
+    kinds = rng.sample(sorted(FACTS), count or max(counts))
+    for place in range(rng.choice(counts)):
         while True:
-            kind = rng.choice(kinds)
+            kind = kinds[place] if mixed else rng.choice(kinds)
             values = {"n": words.person(rng, split)} | _values(kind, rng, split)
             if not used.intersection(v for v in values.values() if v):
                 break
@@ -117,9 +118,11 @@ def _facts(rng: random.Random, split: str, counts: tuple[int, ...]) -> list[tupl
     return facts
 
 
-def _passage(rng: random.Random, split: str, counts: tuple[int, ...]) -> tuple[str, list[tuple[str, dict[str, str]]]]:
+def _passage(
+    rng: random.Random, split: str, counts: tuple[int, ...], mixed: bool
+) -> tuple[str, list[tuple[str, dict[str, str]]]]:
     while True:
-        facts = _facts(rng, split, counts)
+        facts = _facts(rng, split, counts, mixed)
         passage = " ".join(rng.choice(FACTS[kind][0]).format(**values) for kind, values in facts)
         if is_held(passage) == (split == "held"):
             return passage, facts
@@ -130,13 +133,21 @@ def short_exchanges(rng: random.Random, split: str) -> list[Exchange]:
     return exchanges(rng, split, (2, 2, 3))
 
 
-def exchanges(rng: random.Random, split: str, counts: tuple[int, ...] = (2, 2, 3, 3, 4)) -> list[Exchange]:
+def mixed_exchanges(rng: random.Random, split: str) -> list[Exchange]:
+    """Two or three facts, each of another kind; mostly asked for something else than the person."""
+    return exchanges(rng, split, (2, 2, 3), mixed=True)
+
+
+def exchanges(
+    rng: random.Random, split: str, counts: tuple[int, ...] = (2, 2, 3, 3, 4), mixed: bool = False
+) -> list[Exchange]:
     """A passage and one to five questions about it."""
-    passage, facts = _passage(rng, split, counts)
+    passage, facts = _passage(rng, split, counts, mixed)
     questions = []
     for kind, values in facts:
         for question, slot in FACTS[kind][1]:
-            questions.append((kind, question.format(**values), values[slot]))
+            if not (mixed and slot == "n" and rng.random() < 0.5):
+                questions.append((kind, question.format(**values), values[slot]))
     count = 1 if split == "held" else min(len(questions), rng.choice((1, 2, 3, 4, 5)))
     rows: list[Exchange] = []
     for kind, question, answer in rng.sample(questions, count):
