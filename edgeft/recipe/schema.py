@@ -103,7 +103,7 @@ class TrainSection(Section):
     threads: int | None = Field(
         None,
         ge=1,
-        description="CPU threads of training; default OMP_NUM_THREADS, else all cores, for models below 50 M parameters one",
+        description="CPU threads of training; default OMP_NUM_THREADS, else all cores, below 50 M parameters one",
     )
     compute_dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="dtype of the arithmetic; auto is float32 on CPU, bfloat16 or float16 on CUDA by capability"

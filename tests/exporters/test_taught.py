@@ -1,4 +1,4 @@
-"""Every exported form carries the chat template and the stop tokens that the adapter was trained with, not the base's."""
+"""Every exported form carries the chat template and stop tokens that the adapter was trained with, not the base's."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Each recipe for a well-known base runs end to end, against a folder in the hub's cache layout.
 
-The folder holds a tiny random model of the same architecture under the base's own id. What needs a GPU or hours is turned
-down by `--set`; what a random model cannot pass (the gates) is left out. Everything else is the recipe as it is.
+The folder holds a tiny random model of the same architecture under the base's own id. What needs a GPU or hours is
+turned down by `--set`; what a random model cannot pass (the gates) is left out. Everything else is the recipe as it is.
 """
 
 from __future__ import annotations
