@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,8 @@ def forked(work: Callable[[], Any]) -> tuple[int, Any]:
             with os.fdopen(writer, "w") as stream:
                 json.dump(work(), stream)
             code = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(code)
     os.close(writer)
@@ -100,6 +103,7 @@ def story(root: Path, points: list[int], *, force: bool = False) -> dict[str, An
     """Kill at each point in turn, resume to the end; `force` kills a -B run of a kitchen that was finished before."""
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
+    toy.kitchen(root)  # what the user had before: not a run's to lose
     if force:
         forked(lambda: facts_of(root, bake(root, Killer(None))))
 

@@ -19,12 +19,23 @@ def test_corpus_is_the_same_every_time() -> None:
     assert list(corpus.rows(300)) != list(corpus.rows(300, seed=1))
 
 
-def test_corpus_holds_every_skill_and_nothing_held_out() -> None:
-    rows = list(corpus.rows(4000))
-    skills = {exchange.key.split(":")[0] for row in rows for exchange in row.exchanges}
-    assert skills == set(corpus.SKILLS)
+def test_phases_name_skills_that_exist_and_come_in_order() -> None:
+    assert [start for start, _ in corpus.PHASES] == sorted(start for start, _ in corpus.PHASES)
+    for _, shares in corpus.PHASES:
+        assert set(shares) <= set(corpus.SOURCES) | {"stories", "bare cards"}
+    for family in pipeline.FAMILIES:
+        assert corpus.SKILLS[family] in [
+            corpus.SOURCES[name] for name in corpus.PHASES[-1][1] if name in corpus.SOURCES
+        ]
+
+
+def test_corpus_holds_nothing_held_out(monkeypatch) -> None:
     held = [exchange for family in corpus.SKILLS for exchange in corpus.held_out(family, 60)]
-    assert corpus.leaks(rows, held) == []
+    assert corpus.leaks(corpus.rows(2000), held) == []
+    monkeypatch.setattr(corpus, "FIRST_ROWS", 0)
+    for _, shares in corpus.PHASES:
+        monkeypatch.setattr(corpus, "PHASES", ((0, shares),))
+        assert corpus.leaks(corpus.rows(1500), held) == []
 
 
 def test_leaks_are_found() -> None:
@@ -99,13 +110,13 @@ def test_wiring_makes_copying_cheap_from_the_start() -> None:
     from tools.base import training
 
     tokenizer = Tokenizer.from_file(str(SPROUT / "tokenizer.json"))
-    model = training.build_model(training.Size(), tokenizer, seed=1)
+    model = training.build_model(training.Size(), tokenizer, training.Plan().seed)
     model.set_attn_implementation("eager")
-    ids = tokenizer.encode("Mia red Tom blue Ana green Leo milk Ana").ids
+    words = ("Mia", " red", " Tom", " blue", " Ana", " green", " Leo", " milk", " Tom")
+    ids = [tokenizer.encode(word).ids[0] for word in words]
     first, second = model(torch.tensor([ids]), output_attentions=True).attentions[:2]
     assert first[0, 0].diagonal(-1).mean() > 0.9  # each token looks at the one before it
-    follower = len(ids) - 2 - ids[-2::-1].index(ids[-1]) + 1  # what came after the last token, the time before
-    assert second[0, 0, -1].argmax() == follower
+    assert second[0, 0, -1].argmax() == 3  # the second " Tom" at what came after the first
 
 
 @pytest.mark.slow

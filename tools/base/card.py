@@ -3,12 +3,12 @@
 from pathlib import Path
 
 WHAT = {
-    "reading": "a question about a passage of two to four facts; the answer stands in it",
-    "arithmetic": "sums and differences of a number below 100 and a digit, round numbers, counting on; also as stories",
-    "ordering": "sort three or four numbers, words, days, months; pick the extreme; reverse a list",
+    "reading": "a question about a passage of two or three facts; the answer stands in it",
+    "arithmetic": "sums and differences of a number up to ten and a digit, doubles, halves, the number after, ten more",
+    "ordering": "sort three numbers, days or months; pick the extreme; reverse a list",
     "rewriting": "tense, passive, question, negation, replacing, swapping, removing, tidying up speech",
-    "knowledge": "opposites, kinds of things, capitals, calendar and other small facts, asked in a new way",
-    "extraction": "list what was asked for, in order; first, last, how many",
+    "knowledge": "opposites, kinds of things, capitals, calendar and other small facts",
+    "extraction": "list the names, numbers or things of a kind in a sentence; name the first or last of a list",
 }
 TEMPLATE = Path(__file__).with_name("card.md")
 

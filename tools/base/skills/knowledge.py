@@ -108,6 +108,10 @@ def _calendar(rng: random.Random) -> tuple[str, str, str, str]:
     return "calendar", rng.choice(frames), cycle[place], cycle[(place + step) % len(cycle)]
 
 
+MIX = (_opposite, _opposite, _kind, _kind, _fact, _fact, _calendar)
+HELD_MIX = (_opposite, _kind, _kind, _fact, _fact, _calendar)
+
+
 def _batch(rng: random.Random, split: str) -> Exchange:
     """Several facts at once; for training only."""
     frame, pairs = rng.choice(
@@ -128,7 +132,7 @@ def _batch(rng: random.Random, split: str) -> Exchange:
 def _one(rng: random.Random, split: str) -> Exchange:
     if split == "train" and rng.random() < 0.3:
         return _batch(rng, split)
-    kind, frame, subject, answer = rng.choice((_opposite, _opposite, _kind, _kind, _fact, _fact, _calendar))(rng)
+    kind, frame, subject, answer = rng.choice(HELD_MIX if split == "held" else MIX)(rng)
     ask = frame.format(x=subject, an_x=words.article(subject))
     return Exchange(
         ask[0].upper() + ask[1:] if rng.random() < 0.5 else ask, answer, f"knowledge:{kind}:{frame}|{subject}"
