@@ -110,7 +110,7 @@ def _linked(root: Path) -> set[str]:
 def _recent(root: Path, since: float) -> set[str]:
     """Names of the store entries that recent runs used."""
     day = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since))
-    recent = (run for run in list_runs(root) if run.started >= day)
+    recent = (run for run in list_runs(root) if run.started > day)
     return {entry["artifact"] for run in recent for entry in run.targets.values() if entry.get("artifact")}
 
 

@@ -25,7 +25,11 @@ class Template:
 
 
 TEMPLATES: dict[str, Template] = {
-    "starter": Template("starter.yaml", "a small task on the built-in base model; runs on any laptop"),
+    "starter": Template(
+        "starter.yaml",
+        "a small task on the built-in base model; runs on any laptop",
+        (*_DATA, "data/replay.jsonl"),
+    ),
     "gpu": Template("gpu.yaml", "the same task on a 0.4B base model for a GPU with 8 GB"),
 }
 
