@@ -34,7 +34,7 @@ from tools.household_frames import (  # noqa: E402
 FOLDER = ROOT / "recipes" / "data" / "household"
 SEED = 7
 SIZES = {"train": 1000, "validation": 120, "test": 200}
-REPLAY_ROWS = 240
+REPLAY_ROWS = 480
 REPLAYED = ("reading", "arithmetic", "ordering", "rewriting", "knowledge", "extraction")
 RANGES = {"level": (1, 20, 5), "degrees": (15, 28, 1), "minutes": (2, 90, 1), "volume": (1, 30, 1), "count": (2, 12, 1)}
 
