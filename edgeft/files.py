@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def walk_files(folder: Path) -> Iterator[tuple[str, Path]]:
 def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Write a file atomically: a temporary neighbour, fsync, rename. Without `durable` no fsync: for what may be lost
     when the machine goes down (caches)."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident():x}.tmp")
     try:
         with temporary.open("wb") as stream:
             stream.write(data)
