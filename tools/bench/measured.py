@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,15 +37,20 @@ HEADER = f"{'':28} {'wall':>9} {'CPU':>10} {'peak RSS':>11} {'anonymous':>11} {'
 def measure(statement: str, *arguments: str) -> Measured:
     """Run `statement` (it may use `sys.argv[1:]`) in a new interpreter. Raises when it fails."""
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-c", statement + _EPILOGUE, *arguments], stdout=subprocess.PIPE)
-    anonymous = 0
-    while process.poll() is None:
-        anonymous = max(anonymous, _status(process.pid, "RssAnon"))
-        time.sleep(0.01)
-    seconds = time.perf_counter() - start
-    output = process.stdout.read().decode() if process.stdout else ""
-    if process.returncode:
-        raise SystemExit(f"the measured process ended with {process.returncode}")
+    command = [sys.executable, "-c", statement + _EPILOGUE, *arguments]
+    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complained:
+        process = subprocess.Popen(command, stdout=said, stderr=complained)
+        anonymous = 0
+        while process.poll() is None:
+            anonymous = max(anonymous, _status(process.pid, "RssAnon"))
+            time.sleep(0.01)
+        seconds = time.perf_counter() - start
+        said.seek(0)
+        complained.seek(0)
+        output = said.read().decode()
+        if process.returncode:
+            print(complained.read().decode()[-3000:], file=sys.stderr)
+            raise SystemExit(f"the measured process ended with {process.returncode}")
     cpu, peak, read, written = output.rsplit("MEASURED", 1)[1].split()
     return Measured(seconds, float(cpu), int(peak), anonymous, int(read), int(written))
 
