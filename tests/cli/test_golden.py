@@ -1,7 +1,7 @@
-"""What goes wrong outside recipe and data -> exact message and exit code: tests/golden/cli/CASE.txt, one function a case.
+"""What goes wrong outside recipe and data -> exact message and exit code: tests/golden/cli/CASE.txt, a function a case.
 
-The first line of a file is the exit code, the rest is what stands on stderr, with the test's folder written as DIR. Every
-case also shows that nothing half-written is left and that what was built before is intact.
+The first line of a file is the exit code, the rest is what stands on stderr, with the test's folder written as DIR.
+Every case also shows that nothing half-written is left and that what was there before is intact.
 """
 
 from __future__ import annotations
