@@ -53,6 +53,7 @@ def check_like_gemma(arch: str, config: Mapping[str, Any], *, large: int) -> Non
     decoder.check_activation(config, arch, "gelu_pytorch_tanh", key="hidden_activation")
     decoder.refuse(config.get("attention_bias"), f"llama.cpp's {arch} has no biases")
     decoder.refuse(config.get("use_bidirectional_attention"), f"llama.cpp's {arch} attends backwards only")
+    decoder.sliding_layers(config)
     whole = int(config["hidden_size"]) // int(config["num_attention_heads"])
     scale = whole if int(config["num_hidden_layers"]) == large else int(config["head_dim"])
     decoder.refuse(
