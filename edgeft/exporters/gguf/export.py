@@ -18,7 +18,7 @@ from edgeft.exporters.gguf import card
 from edgeft.exporters.gguf.families import family_of
 from edgeft.exporters.gguf.layout import layout
 from edgeft.exporters.gguf.types import FileType, file_type
-from edgeft.exporters.gguf.vocab import Vocabulary, as_taught, put_vocabulary, read_vocabulary
+from edgeft.exporters.gguf.vocab import Vocabulary, as_taught, name_for, put_vocabulary, read_vocabulary
 from edgeft.exporters.gguf.writer import Header, write_file
 from edgeft.files import digest_text, write_text
 from edgeft.progress import Listener, silent
@@ -67,7 +67,9 @@ def export(
         "merge_base": source.folded_into(),
         "tensors": dict(sorted(Counter(name.lower() for name in plan.types.values()).items())),
         "fallbacks": plan.fallbacks,
+        "tokenizer": vocabulary.model,
         "pre_tokenizer": vocabulary.pre,
+        "tokenizer_differences": list(vocabulary.differences),
         "vocab_size": len(vocabulary.tokens),
         "chat_template": digest_text(vocabulary.template) if vocabulary.template else None,
     }
@@ -101,7 +103,7 @@ def _metadata(
         found.append((key, value, value_kind))
 
     put("general.type", "model", "string")
-    put("general.name", source.name, "string")
+    put("general.name", name_for(vocabulary, source.name), "string")
     for key, value in card.lineage(source).items():
         put(key, value, "uint32" if isinstance(value, int) else "string")
     count = sum(tensor.numel for tensor in tensors.values())
