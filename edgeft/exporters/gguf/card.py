@@ -16,16 +16,22 @@ def lineage(source: ExportSource) -> dict[str, str | int]:
     return found
 
 
-def readme(source: ExportSource, file: str, kind: FileType) -> str:
-    """Markdown: what the file is and how to run it, from the folder it lies in."""
+def readme(source: ExportSource, files: list[str], kind: FileType) -> str:
+    """Markdown: what the file (or its shards, in order) is and how to run it, from the folder it lies in."""
+    file = files[0]
     what = (
         f"tuned from `{source.base_ref}`"
         if source.adapter and source.base_ref
         else f"`{source.base_ref or source.name}`"
     )
+    whole, merge, more = file, "", ""
+    if len(files) > 1:  # Ollama takes whole files only
+        whole = f"{source.name}-{kind.name}.gguf"
+        merge = f"    llama-gguf-split --merge {file} {whole}\n"
+        more = f" It is in {len(files)} files; whoever opens the first finds the others beside it."
     return f"""# {source.name} ({kind.name})
 
-`{file}`: {what}, as GGUF, {kind.help}. The chat template and the stop tokens are inside the file.
+`{file}`: {what}, as GGUF, {kind.help}. The chat template and the stop tokens are inside the file.{more}
 
 llama.cpp:
 
@@ -33,7 +39,7 @@ llama.cpp:
 
 Ollama:
 
-    echo "FROM ./{file}" > Modelfile
+{merge}    echo "FROM ./{whole}" > Modelfile
     ollama create {source.name.lower()} -f Modelfile
     ollama run {source.name.lower()}
 
