@@ -16,13 +16,15 @@ from edgeft.weights.deferred import Deferred, Weights
 from edgeft.weights.dequantized import Dequantized, FourBit
 from edgeft.weights.dtypes import FLOATS
 from edgeft.weights.fold import Cast, Finite, Folded
+from edgeft.weights.fourbit import check_quantization, is_four_bit, unpacked
 
 MERGE_BASES = ("dequantized", "pristine")
 TRAINING = "training.json"
 
 
 def open_weights(base: Path, adapter: Path | None = None, *, merge_base: str = "dequantized") -> Weights:
-    """The merged weights of a checkpoint folder: same names, shapes, dtypes and order as the base.
+    """The merged weights of a checkpoint folder: same names, shapes, dtypes and order as the base. A bitsandbytes 4-bit
+    checkpoint is taken dequantized, in the dtype that its weights had before.
 
     merge_base  "dequantized": weights that `training.json` says were quantized in training are taken as the 4-bit model
                 held them; "pristine": as the checkpoint has them. Raises `ModelError` for what does not fit together.
@@ -30,16 +32,16 @@ def open_weights(base: Path, adapter: Path | None = None, *, merge_base: str = "
     if merge_base not in MERGE_BASES:
         raise ModelError(f"unknown merge_base {merge_base!r}", do=f"known: {', '.join(MERGE_BASES)}")
     config = read_config(base)
-    if config.get("quantization_config"):
-        raise ModelError(
-            "the base checkpoint is itself quantized; edgeft merges into 16- or 32-bit checkpoints",
-            where=base / "config.json",
-        )
+    check_quantization(config, base / "config.json")
     tensors = open_checkpoint(base)
+    packed = bool(config.get("quantization_config")) or is_four_bit(tensors)
+    if packed:
+        tensors = unpacked(tensors, base)
     if adapter is None:
         return {name: _checked(tensor) for name, tensor in tensors.items()}
     opened = open_adapter(adapter)
-    four_bit = quantization(adapter) if merge_base == "dequantized" else None
+    # The values of a 4-bit checkpoint are those that were trained on: there is nothing to quantize once more.
+    four_bit = quantization(adapter) if merge_base == "dequantized" and not packed else None
     _check_fit(base, config, tensors, opened, four_bit)
     return {name: _merged(tensor, opened, four_bit) for name, tensor in tensors.items()}
 
