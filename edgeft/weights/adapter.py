@@ -22,7 +22,7 @@ from edgeft.weights.safetensors import open_file
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 _PICKLE = "adapter_model.bin"
-_PREFIX = "base_model.model."
+PREFIX = "base_model.model."
 _LORA = re.compile(
     r"^(?P<module>.+)\.lora_(?:(?P<embedding>embedding)_)?(?P<side>A|B|magnitude_vector)(?:\.(?P<kind>weight|bias))?$"
 )
@@ -124,17 +124,17 @@ def open_adapter(folder: Path) -> Adapter:
     for key, tensor in tensors.items():
         if tensor.dtype not in FLOATS:
             raise ModelError(f"the adapter's {key!r} has the dtype {tensor.dtype}", where=folder / WEIGHTS)
-        name = key.removeprefix(_PREFIX)
+        name = key.removeprefix(PREFIX)
         match = _LORA.match(name)
-        if match and tensor.name.startswith(_PREFIX):
+        if match and tensor.name.startswith(PREFIX):
             side = "bias" if match["kind"] == "bias" else match["side"]
             pairs.setdefault(match["module"].replace(".base_layer", ""), {})[side] = tensor
             if match["embedding"]:
                 embeddings.add(match["module"])
-        elif key.startswith(_PREFIX) and name.endswith(_TOKENS):
+        elif key.startswith(PREFIX) and name.endswith(_TOKENS):
             module = name.removesuffix(_TOKENS)
             tokens[f"{module}.weight"] = Tokens(_indices(folder, config, module, tensor), tensor)
-        elif key.startswith(_PREFIX) and _is_saved_whole(name, config):
+        elif key.startswith(PREFIX) and _is_saved_whole(name, config):
             replaced[name.replace(".modules_to_save", "").replace(".base_layer", "")] = tensor
         else:
             raise ModelError(f"edgeft cannot fold the adapter's tensor {key!r}", where=folder / WEIGHTS)

@@ -43,7 +43,7 @@ class Folded(Deferred):
     def chunks(self, rows: int | None = None, *, start: int = 0, stop: int | None = None) -> Iterator[torch.Tensor]:
         import torch
 
-        a, b = _matrix(self.lora.a), _matrix(self.lora.b)
+        a, b = matrix(self.lora.a), matrix(self.lora.b)
         step = rows or self.rows_for()
         stop = self.n_rows if stop is None else min(stop, self.n_rows)
         whole = self._delta(a, b, 0, self.n_rows) if self.numel * 4 <= self._whole else None
@@ -60,7 +60,7 @@ class Folded(Deferred):
 
     def deltas(self, rows: int) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
         """float32 (change, DoRA factor or None) of `rows` rows at a time: `unmerge` takes them away again."""
-        a, b = _matrix(self.lora.a), _matrix(self.lora.b)
+        a, b = matrix(self.lora.a), matrix(self.lora.b)
         factor = self._factor(a, b, None) if self.lora.magnitude else None
         for at in range(0, self.n_rows, rows):
             stop = min(at + rows, self.n_rows)
@@ -73,7 +73,7 @@ class Folded(Deferred):
         import torch
 
         assert self.lora.magnitude is not None
-        magnitude = _matrix(self.lora.magnitude).reshape(-1)
+        magnitude = matrix(self.lora.magnitude).reshape(-1)
         if self.lora.transposed:  # a norm over columns needs all rows at once to have peft's bits
             changed = self.base.read().float() + (self._delta(a, b, 0, self.n_rows) if whole is None else whole)
             norm = torch.linalg.norm(changed.T, dim=1)
@@ -104,7 +104,7 @@ class Shifted(Deferred):
     def chunks(self, rows: int | None = None, *, start: int = 0, stop: int | None = None) -> Iterator[torch.Tensor]:
         at = start
         for chunk in self.base.chunks(rows, start=start, stop=stop):
-            change = _matrix(self.shift.bias)[at : at + len(chunk)] * self.shift.scale
+            change = matrix(self.shift.bias)[at : at + len(chunk)] * self.shift.scale
             at += len(chunk)
             yield chunk.float().add_(change).to(torch_dtype(self.dtype))
 
@@ -117,7 +117,7 @@ class Retaught(Deferred):
         self.name, self.shape, self.dtype = base.name, base.shape, base.dtype
 
     def chunks(self, rows: int | None = None, *, start: int = 0, stop: int | None = None) -> Iterator[torch.Tensor]:
-        trained = _matrix(self.tokens.rows).to(torch_dtype(self.dtype))
+        trained = matrix(self.tokens.rows).to(torch_dtype(self.dtype))
         at = start
         for chunk in self.base.chunks(rows, start=start, stop=stop):
             for index, row in zip(self.tokens.indices, trained, strict=True):
@@ -127,7 +127,7 @@ class Retaught(Deferred):
             yield chunk
 
 
-def _matrix(tensor: Deferred) -> torch.Tensor:
+def matrix(tensor: Deferred) -> torch.Tensor:
     import torch
 
     values = tensor.read().float()
