@@ -98,8 +98,8 @@ def out_option(function: F) -> F:
 def merge_base_option(function: F) -> F:
     return click.option(
         "--merge-base",
-        type=click.Choice(["dequantized", "pristine"]),
+        type=click.Choice(["dequantized", "pristine", "auto"]),
         default="dequantized",
         show_default=True,
-        help="Fold into the 4-bit weights the adapter was trained on, or into the checkpoint's own.",
+        help="Fold into the 4-bit weights the adapter was trained on, or the checkpoint's own; auto is for recipes.",
     )(function)

@@ -8,13 +8,12 @@ and the ratio of perplexities of the text itself. Computed in float64 from float
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edgeft.evals.evaluate import Encoded
 from edgeft.progress import Listener, Progress, silent
-from edgeft.runtimes.protocol import Runtime
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,9 +64,18 @@ class Divergence:
         return found | {"all": _figures(whole), "answer": _figures(answers), "worst": self.ids[worst]}
 
 
+class Logits(Protocol):
+    """What is compared: a runtime, or what one said (`edgeft.evals.recorded`)."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    def logits_batch(self, rows: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]: ...
+
+
 def compare(
-    reference: Runtime,
-    candidate: Runtime,
+    reference: Logits,
+    candidate: Logits,
     rows: Sequence[tuple[str, Encoded]],
     listen: Listener = silent,
 ) -> Divergence:

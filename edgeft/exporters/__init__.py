@@ -59,9 +59,14 @@ class ExportSource:
     def folded_into(self) -> str | None:
         """What the adapter really is folded into ("pristine" when nothing was quantized); None without an adapter."""
         from edgeft.weights import quantization
+        from edgeft.weights.checkpoint import read_config
 
-        if self.adapter is None or self.merge_base != "dequantized":
-            return self.merge_base if self.adapter else None
+        if self.adapter is None:
+            return None
+        if read_config(self.base).get("quantization_config"):
+            return "dequantized"  # a 4-bit checkpoint: there is no other base
+        if self.merge_base != "dequantized":
+            return self.merge_base
         return "dequantized" if quantization(self.adapter) else "pristine"
 
     def weights(self) -> Weights:

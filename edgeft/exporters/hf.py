@@ -60,7 +60,7 @@ def export(source: ExportSource, folder: Path, options: Mapping[str, Any], liste
             write_safetensors(folder / name, tensors, wrote)
         if (source.base / INDEX).is_file():
             _write_index(source.base, folder, files, total)
-        template = _copy_companions(source, folder, config)
+        template = _copy_companions(source, folder, _config(config, weights))
         write_text(folder / "README.md", _readme(source))
     facts = {
         "base": source.base_ref,
@@ -111,11 +111,21 @@ def _write_index(base: Path, folder: Path, files: Mapping[str, Mapping[str, Defe
     write_json(folder / INDEX, {"metadata": metadata, "weight_map": dict(sorted(where.items()))})
 
 
+def _config(config: Mapping[str, Any], weights: Mapping[str, Deferred]) -> dict[str, Any]:
+    """The config of what is written: of a 4-bit base without its quantization, with the dtype of the weights now."""
+    if not config.get("quantization_config"):
+        return dict(config)
+    kept = {key: value for key, value in config.items() if key not in ("quantization_config", "torch_dtype")}
+    largest = max(weights.values(), key=lambda tensor: tensor.numel)
+    names = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+    return {**kept, "dtype": names.get(largest.dtype, kept.get("dtype"))}
+
+
 def _copy_companions(source: ExportSource, folder: Path, config: Mapping[str, Any]) -> str | None:
     """Copy config, tokenizer and generation config, with the template and stop tokens that training taught; returns the
     digest of the chat template, when there is one."""
     base, taught = source.base, source.taught()
-    write_json(folder / "config.json", {key: value for key, value in config.items() if key != "quantization_config"})
+    write_json(folder / "config.json", config)
     for name in _COPIED:
         if (base / name).is_file():
             write_bytes(folder / name, (base / name).read_bytes())

@@ -57,7 +57,11 @@ def _train(recipe: Recipe) -> Iterator[RecipeError]:
             where = recipe.location_of(f"train.{key}")
             do = "give data.validation or data.val_set_size"
             yield RecipeError(f"train.{key} needs validation rows", where=where, do=do)
-    if train.adapter == "lora" and recipe.merge.merge_base == "dequantized":
+    if recipe.merge_base == "auto" and not watched:
+        where = recipe.location_of("merge.merge_base")
+        do = "give data.validation or data.val_set_size"
+        yield RecipeError("merge_base: auto is measured on validation rows, and there are none", where=where, do=do)
+    if train.adapter == "lora" and recipe.merge.merge_base in ("dequantized", "auto"):
         where = recipe.location_of("merge.merge_base")
         do = "a lora adapter is trained on the pristine base: leave merge_base out"
         yield RecipeError("there is no dequantized base: the adapter is not qlora", where=where, do=do)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 DataType = Literal["messages", "prompt_completion"]
-MergeBase = Literal["dequantized", "pristine"]
+MergeBase = Literal["dequantized", "pristine", "auto"]
 
 # Metrics that a suite may ask for. `loss` (nats per token of the expected answer) is measured for every suite.
 Metric = Literal["exact_match", "normalised_match", "json_match"]

@@ -122,7 +122,8 @@ class MergeSection(Section):
     merge_base: MergeBase | None = Field(
         None,
         description="what the adapter is folded into: the 4-bit base dequantized (default for qlora: it is what was "
-        "trained), or the pristine 16-bit one (default for lora)",
+        "trained), the pristine 16-bit one (default for lora), or, with auto, the one that is nearer to the trained "
+        "model on the validation rows, measured for the merged checkpoint and for each quantized file",
     )
 
 

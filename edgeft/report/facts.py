@@ -16,7 +16,7 @@ from edgeft.artifact import Artifact
 from edgeft.report.words import LOSS, count
 
 Artifacts = Mapping[str, Artifact]
-BASE, TUNED, GATE, TRAIN, DATA = "eval.base", "eval.tuned", "gate", "train", "data"
+BASE, TUNED, GATE, TRAIN, DATA, MERGE_BASE = "eval.base", "eval.tuned", "gate", "train", "data", "merge_base"
 EXPORT, VERIFY = "export.", "verify."
 
 
@@ -26,6 +26,7 @@ def gather(artifacts: Artifacts) -> dict[str, Any]:
         "suites": suites(artifacts),
         "checks": checks(artifacts.get(GATE)),
         "files": exported(artifacts),
+        "merge_bases": merge_bases(artifacts),
         "curve": curve(artifacts.get(TRAIN)),
         "data": read(artifacts.get(DATA), "stats.json"),
         "training": _training(artifacts.get(TRAIN)),
@@ -109,6 +110,28 @@ def _file(name: str, artifacts: Artifacts) -> dict[str, Any]:
         "summary": read(judged, "summary.json") or {},
         "score": _score(read(judged, "summary.json") or {}),
     }
+
+
+def merge_bases(artifacts: Artifacts) -> list[dict[str, Any]]:
+    """What `merge_base: auto` measured: {"export", "chosen", "rows", "candidates": [{"name", "mean_kl", "loss", "score"
+    …}]} per thing that ships, the trained model first among the candidates."""
+    found = []
+    for name, artifact in artifacts.items():
+        if name.partition(".")[0] != MERGE_BASE:
+            continue
+        figures = artifact.facts.get("candidates") or {}
+        rows = [{"name": which, **_named_score(entry)} for which, entry in figures.items()]
+        known = {key: artifact.facts.get(key) for key in ("export", "chosen", "rows")}
+        found.append({**known, "candidates": rows})
+    return found
+
+
+def _named_score(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A candidate's figures, with the first score under the name "score"."""
+    figures = ("mean_kl", "answer_mean_kl", "p99_kl", "top1_agreement")
+    metric = next((key for key in entry if key not in (*figures, LOSS)), None)
+    shown = {key: entry.get(key) for key in (*figures, LOSS)}
+    return {**shown, "metric": metric, "score": entry[metric] if metric else None}
 
 
 def _share(part: Mapping[str, Any] | None) -> float | None:

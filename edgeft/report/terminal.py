@@ -18,7 +18,12 @@ def summary(artifacts: Artifacts) -> str:
     found = gather(artifacts)
     if not found["suites"] and not found["files"]:
         return ""
-    parts = [list(_suites(found["suites"])), list(_files(found["files"], artifacts)), list(_gates(found["checks"]))]
+    parts = [
+        list(_suites(found["suites"])),
+        list(_files(found["files"], artifacts)),
+        list(_merge_bases(found["merge_bases"])),
+    ]
+    parts.append(list(_gates(found["checks"])))
     parts.append(list(_verdict(found["verdict"])))
     return "\n\n".join("\n".join(part) for part in parts if part)
 
@@ -56,6 +61,14 @@ def _files(entries: Sequence[Mapping[str, Any]], artifacts: Artifacts) -> Iterat
             f"{words.small(every.get('mean_kl')):>8} {words.percent((entry['score'] or {}).get('value')):>8} "
             f"{words.rate(rate):>6} {state}"
         )
+
+
+def _merge_bases(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """One line per thing that ships: the mean KL of both candidates to the trained model, and which was taken."""
+    for entry in entries:
+        values = {row["name"]: words.small(row["mean_kl"]) for row in entry["candidates"] if row["name"] != "trained"}
+        shown = ", ".join(f"{name} {value}" for name, value in values.items())
+        yield from _wrapped(f"merge base of {entry['export']}: {entry['chosen']} (mean KL: {shown})", "  ")
 
 
 def _short(share: float | None) -> str:

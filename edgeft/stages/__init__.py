@@ -7,6 +7,7 @@ from edgeft.registry import Row
 STAGES: dict[str, Row] = {
     "data": Row("edgeft.stages.data", "read, split, render and mask the rows", extra="train"),
     "train": Row("edgeft.stages.train", "train the adapter", extra="train"),
+    "merge_base": Row("edgeft.stages.merge_base", "measure which base to fold the adapter into", extra="train"),
     "merge": Row("edgeft.stages.merge", "write the merged checkpoint", extra="train"),
     "eval": Row("edgeft.stages.eval", "ask a model the suites", extra="train"),
     "gate": Row("edgeft.stages.gate", "judge the tuned model against the base", extra="eval"),

@@ -14,7 +14,7 @@ from edgeft.models import needs
 from edgeft.models.shapes import Shape, adapter_parameters, shape_of
 from edgeft.recipe.names import BUILTIN_ROWS
 from edgeft.recipe.schema import DatasetEntry, Recipe, Suite
-from edgeft.stages.targets import verified_suites
+from edgeft.stages.targets import measured_targets, verified_suites
 
 BYTES_PER_TOKEN = 4.0  # of a JSONL row, quotes and keys included
 ANSWER_TOKENS = 40
@@ -62,6 +62,9 @@ def estimates_of(recipe: Recipe, machine: Machine) -> dict[str, Estimate]:
     found["train"] = _training(recipe, shape, machine)
     if recipe.suites:
         found["eval.base"] = found["eval.tuned"] = _asking(recipe, shape, machine, recipe.suites)
+    if recipe.merge_base == "auto":
+        measured = _measuring(recipe, shape, machine)
+        found |= dict.fromkeys(measured_targets(recipe), measured)
     if recipe.merge.write:
         merged = needs.merged_size(shape)
         found["merge"] = Estimate(ram=needs.export_memory(shape, "merge"), disk=merged.bytes, exact=merged.exact)
@@ -101,6 +104,18 @@ def _asking(recipe: Recipe, shape: Shape, machine: Machine, suites: dict[str, Su
     """Answering every question once, and the loss of every expected answer."""
     rows = sum(_rows(recipe, suite) for suite in suites.values())
     tokens = rows * (2 * _row_tokens(recipe) + ANSWER_TOKENS)
+    weights = shape.parameters * (2 if machine.device == "cuda" else 4)
+    return Estimate(
+        ram=needs.OVERHEAD_BYTES["cpu"] + (0 if machine.device == "cuda" else weights),
+        vram=needs.OVERHEAD_BYTES["cuda"] + weights if machine.device == "cuda" else None,
+        seconds=START_SECONDS + 2.0 * shape.parameters * tokens / machine.speed(shape),
+    )
+
+
+def _measuring(recipe: Recipe, shape: Shape, machine: Machine) -> Estimate:
+    """The trained model and two candidates read and answer the validation rows, one model in memory at a time."""
+    rows = min(64, _rows(recipe, Suite(rows="validation")))
+    tokens = 3 * rows * (3 * _row_tokens(recipe) + ANSWER_TOKENS)
     weights = shape.parameters * (2 if machine.device == "cuda" else 4)
     return Estimate(
         ram=needs.OVERHEAD_BYTES["cpu"] + (0 if machine.device == "cuda" else weights),

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgeft.artifact import Artifact, Outcome
+from edgeft.errors import InputError, ModelError
 from edgeft.exporters import EXPORTS, ExportSource
 from edgeft.files import read_json
 from edgeft.pipeline.stage import Inputs, Work
@@ -18,6 +19,7 @@ from edgeft.registry import lookup
 VERSION = 1
 TRAINING = "training.json"
 IMATRIX = "imatrix.gguf"
+CHOICE = "choice.json"
 
 
 class Params(BaseModel):
@@ -68,7 +70,12 @@ def options_of(threads: int | None) -> dict[str, Any]:
 
 
 def source_of(inputs: Inputs, merge_base: str) -> ExportSource:
-    """The base with the adapter artifact (when there is one), and what they are called."""
+    """The base with the adapter artifact (when there is one), and what they are called.
+
+    merge_base  "auto": what the input `choice` (an artifact of the stage merge_base) has found
+    """
+    if merge_base == "auto":
+        merge_base = _chosen(inputs.get("choice"))
     adapter = inputs.get("adapter")
     base = inputs.sources["base"]
     ref = _base_ref(adapter) or base.name
@@ -80,6 +87,18 @@ def source_of(inputs: Inputs, merge_base: str) -> ExportSource:
         name=f"{name}-tuned" if adapter else name,
         base_ref=ref,
     )
+
+
+def _chosen(choice: Artifact | None) -> str:
+    if choice is None:
+        raise InputError(
+            "merge_base auto is a measurement on validation rows, which only a recipe makes",
+            do="write merge: {merge_base: auto} in a recipe, or choose dequantized or pristine",
+        )
+    chosen = read_json(choice.file(CHOICE)).get("chosen")
+    if chosen not in ("dequantized", "pristine"):
+        raise ModelError("choice.json names no merge base", where=choice.path)
+    return str(chosen)
 
 
 def _base_ref(adapter: Artifact | None) -> str | None:

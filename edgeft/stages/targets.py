@@ -4,11 +4,13 @@ Roles that the stages may count on:
 
     data      sources base, datasets.N, validation.N, test.N, chat_template
     train     inputs data; sources base
-    merge     inputs adapter; sources base
+    merge_base  inputs data, adapter; sources base (only with merge_base: auto; merge_base.NAME for quantized exports)
+    merge     inputs adapter, choice (with merge_base: auto); sources base
     eval      inputs data, adapter (eval.tuned only); sources base, suites.NAME (suites whose rows are a file)
     gate      inputs base, tuned (evaluations)
     imatrix   inputs data, adapter; sources base (only when an export asks for one of the training rows)
-    export    inputs adapter, imatrix (when it is computed); sources base, imatrix (when it is a file)
+    export    inputs adapter, imatrix (when it is computed), choice (with merge_base: auto); sources base, imatrix (when
+              it is a file)
     verify    inputs export, adapter, data, tuned (the evaluation, when the recipe has suites); sources base,
               suites.NAME
     report    inputs every other target, by its name
@@ -28,10 +30,12 @@ from edgeft.recipe.names import BUILTIN_ROWS, SPLITS
 from edgeft.recipe.schema import Recipe, Suite
 from edgeft.stages import STAGES
 
+FULL_PRECISION = ("f32", "f16", "bf16", "fp32", "fp16")  # export types that keep the merged weights as they are
+
 
 def targets_of(recipe: Recipe) -> list[Target]:
     """All targets of a recipe, in the order of the work. Paths in sources are relative to the recipe's folder."""
-    targets = [_data(recipe), _train(recipe), *_evals(recipe), *_gate(recipe), *_merge(recipe)]
+    targets = [_data(recipe), _train(recipe), *_evals(recipe), *_gate(recipe), *_measured(recipe), *_merge(recipe)]
     if recipe.computes_imatrix:
         targets.append(_imatrix(recipe))
     for name in recipe.export:
@@ -77,7 +81,42 @@ def _merge(recipe: Recipe) -> Iterator[Target]:
             "merge",
             "merge",
             params_of("merge", merge_base=recipe.merge_base),
-            inputs={"adapter": "train"},
+            inputs={"adapter": "train"} | _choice(recipe, None),
+            sources={"base": _base(recipe)},
+            after=_after(recipe),
+        )
+
+
+def _choice(recipe: Recipe, export: str | None) -> dict[str, str]:
+    """The input that tells the merge base of an export (None: of the merged checkpoint): quantized files are measured
+    each for itself, since a second quantization may turn the order of the candidates."""
+    if recipe.merge_base != "auto":
+        return {}
+    quantized = export is not None and export.partition("-")[2] not in FULL_PRECISION
+    return {"choice": f"merge_base.{export}" if quantized else "merge_base"}
+
+
+def measured_targets(recipe: Recipe) -> list[str]:
+    """The targets that `merge_base: auto` adds: `merge_base` for what keeps the merged weights as they are, and one for
+    each quantized file."""
+    made = [*([None] if recipe.merge.write else []), *recipe.export]
+    return list(dict.fromkeys(name for export in made for name in _choice(recipe, export).values()))
+
+
+def _measured(recipe: Recipe) -> Iterator[Target]:
+    suite = next(iter(recipe.suites.values()), None)
+    asked = {"metrics": list(suite.metrics), "max_tokens": suite.max_tokens} if suite else {}
+    for name in measured_targets(recipe):
+        export = name.partition(".")[2]
+        fields: dict[str, Any] = dict(asked)
+        if export:
+            options = recipe.export[export].model_dump(exclude_none=True)  # type: ignore[index]
+            fields |= {"export": export, "options": options}
+        yield Target(
+            name,
+            "merge_base",
+            params_of("merge_base", **fields),
+            inputs={"data": "data", "adapter": "train"},
             sources={"base": _base(recipe)},
             after=_after(recipe),
         )
@@ -123,7 +162,7 @@ def _export(recipe: Recipe, name: str) -> Target:
         f"export.{name}",
         "export",
         params_of("export", format=format_, type=type_, merge_base=recipe.merge_base, options=options),
-        inputs={"adapter": "train"} | ({"imatrix": "imatrix"} if imatrix is True else {}),
+        inputs={"adapter": "train"} | ({"imatrix": "imatrix"} if imatrix is True else {}) | _choice(recipe, name),
         sources=sources,
         after=_after(recipe),
         judged_by=f"verify.{name}",

@@ -1,6 +1,7 @@
 """A peft LoRA adapter folder, taken apart into what it does to each weight. Read by `merged` alone.
 
-What cannot be folded exactly (DoRA, trained biases, a base changed by the initialisation, …) is refused with its name.
+LoRA and DoRA, LoRA biases, trained biases, trained single tokens, modules saved whole. What cannot be folded exactly (a
+base changed by the initialisation, routing by input, …) is refused with its name.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,15 @@ from edgeft.weights.safetensors import open_file
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 _PICKLE = "adapter_model.bin"
-_PREFIX = "base_model.model."
-_LORA = re.compile(r"^(?P<module>.+)\.lora_(?:(?P<embedding>embedding)_)?(?P<side>[AB])(?:\.weight)?$")
+PREFIX = "base_model.model."
+_LORA = re.compile(
+    r"^(?P<module>.+)\.lora_(?:(?P<embedding>embedding)_)?(?P<side>A|B|magnitude_vector)(?:\.(?P<kind>weight|bias))?$"
+)
+_TOKENS = ".token_adapter.trainable_tokens_delta"
 # Options of LoraConfig that change what is computed; each is refused unless it is off.
 _REFUSED = {
-    "use_dora": "DoRA",
-    "lora_bias": "LoRA biases",
     "layer_replication": "replicated layers",
-    "trainable_token_indices": "trained single tokens",
     "alora_invocation_tokens": "activated LoRA",
-    "target_parameters": "LoRA on bare parameters",
     "use_qalora": "QALoRA",
     "use_bdlora": "block-diagonal LoRA",
     "arrow_config": "Arrow routing",
@@ -44,9 +44,10 @@ _PLAIN_INIT = (True, False, None, "gaussian", "eva", "orthogonal")  # the others
 
 @dataclass(frozen=True)
 class Lora:
-    """A low-rank change of one weight: `scale * B @ A`, transposed first when `transposed`.
+    """A low-rank change of one weight: `scale * B @ A`, transposed first when `transposed` (embeddings, Conv1D).
 
-    a: (rank, in), b: (out, rank), in the adapter file's own dtype; float32 once read.
+    a: (rank, in), b: (out, rank), in the adapter file's own dtype; float32 once read. magnitude: of DoRA, the norms
+    that the rows (transposed: columns) of the changed weight are brought to, one for each.
     """
 
     module: str
@@ -54,6 +55,7 @@ class Lora:
     b: Deferred
     scale: float
     transposed: bool = False
+    magnitude: Deferred | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -61,16 +63,45 @@ class Lora:
         shape = (self.b.shape[0], self.a.shape[1])
         return (shape[1], shape[0]) if self.transposed else shape
 
+    def fitted(self, shape: tuple[int, ...], conv1d: bool) -> Lora:
+        """The change as a weight of this shape needs it: `B @ A` is (out, in), Conv1D layers hold (in, out).
+
+        Only a square weight's shape does not tell which; then `conv1d` decides. (The config's `fan_in_fan_out` is that
+        of the layer which peft met last.)
+        """
+        straight = (self.b.shape[0], self.a.shape[1])
+        if self.transposed or shape not in (straight, straight[::-1]):
+            return self
+        return replace(self, transposed=conv1d if straight[0] == straight[1] else shape != straight)
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A trained bias of a LoRA layer: `scale * bias` is added to the layer's own bias."""
+
+    bias: Deferred
+    scale: float
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Trained rows of an embedding: `rows[i]` takes the place of row `indices[i]`."""
+
+    indices: tuple[int, ...]
+    rows: Deferred
+
 
 @dataclass(frozen=True)
 class Adapter:
     """An adapter folder. By the checkpoint's names: `loras` of the weights changed, `replaced` of those saved whole (a
-    weight in both is the saved one with the change added)."""
+    weight in both is the saved one with the change added), `shifts` of biases, `tokens` of embeddings."""
 
     folder: Path
     config: Mapping[str, Any]
     loras: Mapping[str, Lora]
     replaced: Mapping[str, Deferred]
+    shifts: Mapping[str, Shift] = field(default_factory=dict)
+    tokens: Mapping[str, Tokens] = field(default_factory=dict)
 
 
 def open_adapter(folder: Path) -> Adapter:
@@ -89,16 +120,21 @@ def open_adapter(folder: Path) -> Adapter:
     pairs: dict[str, dict[str, Deferred]] = {}
     embeddings: set[str] = set()
     replaced: dict[str, Deferred] = {}
+    tokens: dict[str, Tokens] = {}
     for key, tensor in tensors.items():
         if tensor.dtype not in FLOATS:
             raise ModelError(f"the adapter's {key!r} has the dtype {tensor.dtype}", where=folder / WEIGHTS)
-        name = key.removeprefix(_PREFIX)
+        name = key.removeprefix(PREFIX)
         match = _LORA.match(name)
-        if match and tensor.name.startswith(_PREFIX):
-            pairs.setdefault(match["module"], {})[match["side"]] = tensor
+        if match and tensor.name.startswith(PREFIX):
+            side = "bias" if match["kind"] == "bias" else match["side"]
+            pairs.setdefault(match["module"].replace(".base_layer", ""), {})[side] = tensor
             if match["embedding"]:
                 embeddings.add(match["module"])
-        elif key.startswith(_PREFIX) and _is_saved_whole(name, config):
+        elif key.startswith(PREFIX) and name.endswith(_TOKENS):
+            module = name.removesuffix(_TOKENS)
+            tokens[f"{module}.weight"] = Tokens(_indices(folder, config, module, tensor), tensor)
+        elif key.startswith(PREFIX) and _is_saved_whole(name, config):
             replaced[name.replace(".modules_to_save", "").replace(".base_layer", "")] = tensor
         else:
             raise ModelError(f"edgeft cannot fold the adapter's tensor {key!r}", where=folder / WEIGHTS)
@@ -106,9 +142,28 @@ def open_adapter(folder: Path) -> Adapter:
         f"{module}.weight": _lora(folder, config, module, pair, embedding=module in embeddings)
         for module, pair in pairs.items()
     }
-    if not loras and not replaced:
+    shifts = {
+        f"{module}.bias": Shift(pair["bias"], loras[f"{module}.weight"].scale)
+        for module, pair in pairs.items()
+        if "bias" in pair
+    }
+    if not loras and not replaced and not tokens:
         raise ModelError("the adapter has no tensors", where=folder / WEIGHTS)
-    return Adapter(folder, config, loras, replaced)
+    return Adapter(folder, config, loras, replaced, shifts, tokens)
+
+
+def _indices(folder: Path, config: Mapping[str, Any], module: str, rows: Deferred) -> tuple[int, ...]:
+    """Which tokens of a module were trained: of `trainable_token_indices`, a list, or a list per module."""
+    table = config.get("trainable_token_indices")
+    if isinstance(table, Mapping):
+        table = next((value for name, value in table.items() if f".{module}".endswith(f".{name}")), None)
+    if not isinstance(table, list) or not all(type(index) is int and index >= 0 for index in table):
+        raise ModelError(f"the trained tokens of {module!r} are not listed (trainable_token_indices)", where=folder)
+    if len(rows.shape) != 2 or rows.shape[0] != len(table) or len(set(table)) != len(table):
+        raise ModelError(
+            f"{len(table)} tokens of {module!r} are listed, the adapter's rows are {rows.shape}", where=folder
+        )
+    return tuple(table)
 
 
 def _check_config(folder: Path, config: Mapping[str, Any]) -> None:
@@ -119,9 +174,10 @@ def _check_config(folder: Path, config: Mapping[str, Any]) -> None:
     for option, what in _REFUSED.items():
         if config.get(option):
             raise ModelError(f"the adapter uses {what} ({option}), which edgeft cannot fold exactly", where=where)
-    if config.get("bias", "none") != "none":
+    if config.get("target_parameters"):
         raise ModelError(
-            f"the adapter trained biases (bias: {config['bias']}), which edgeft does not fold", where=where
+            "the adapter targets bare parameters (target_parameters), whose names in a checkpoint edgeft does not know",
+            where=where,
         )
     if config.get("init_lora_weights", True) not in _PLAIN_INIT:
         raise ModelError(
@@ -132,7 +188,10 @@ def _check_config(folder: Path, config: Mapping[str, Any]) -> None:
 
 
 def _is_saved_whole(name: str, config: Mapping[str, Any]) -> bool:
-    """Whether peft saved this weight itself: of `modules_to_save`, or an embedding (saved when it was targeted)."""
+    """Whether peft saved this weight itself: of `modules_to_save`, a bias that was trained, or an embedding (saved when
+    it was targeted)."""
+    if name.endswith(".bias") and config.get("bias", "none") != "none":
+        return True
     module = name.rpartition(".")[0].removesuffix(".modules_to_save").removesuffix(".base_layer")
     return any(module == saved or module.endswith("." + saved) for saved in (config.get("modules_to_save") or ())) or (
         name.endswith(".weight") and module.endswith(_EMBEDDINGS)
@@ -143,9 +202,11 @@ def _lora(
     folder: Path, config: Mapping[str, Any], module: str, pair: Mapping[str, Deferred], *, embedding: bool
 ) -> Lora:
     where = folder / WEIGHTS
-    if set(pair) != {"A", "B"}:
+    if not {"A", "B"} <= set(pair):
         raise ModelError(f"the adapter has only one of the two matrices of {module!r}", where=where)
-    a, b = pair["A"], pair["B"]
+    a, b, magnitude = pair["A"], pair["B"], pair.get("magnitude_vector")
+    if bool(config.get("use_dora")) != (magnitude is not None):
+        raise ModelError(f"{module!r} has {'no' if magnitude is None else 'a'} DoRA magnitude vector", where=where)
     rank = int(_pattern(config.get("rank_pattern"), module, config.get("r")))
     alpha = float(_pattern(config.get("alpha_pattern"), module, config.get("lora_alpha")))
     if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != rank or b.shape[1] != rank:
@@ -155,7 +216,11 @@ def _lora(
     scale = alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
     if not math.isfinite(scale):
         raise ModelError(f"the scale of {module!r} is {scale}", where=folder / CONFIG)
-    return Lora(module, a, b, scale, transposed=embedding or bool(config.get("fan_in_fan_out")))
+    if "bias" in pair and pair["bias"].shape != (b.shape[0],):
+        raise ModelError(f"the LoRA bias of {module!r} is {pair['bias'].shape}, not ({b.shape[0]},)", where=where)
+    if magnitude is not None and magnitude.numel != b.shape[0]:
+        raise ModelError(f"the magnitude vector of {module!r} is {magnitude.shape}, not ({b.shape[0]},)", where=where)
+    return Lora(module, a, b, scale, embedding, magnitude)
 
 
 def _pattern(patterns: Mapping[str, Any] | None, module: str, default: Any) -> Any:

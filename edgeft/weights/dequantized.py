@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import torch
 
 _NESTED_BLOCK = 256  # bitsandbytes' own block size of the second quantization
-_NAMES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
+BLOCKS = (32, 64, 128, 256, 512, 1024, 2048, 4096)
+NAMES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,12 @@ class FourBit:
                 quant_type=str(table["quant_type"]),
                 double_quant=bool(table["double_quant"]),
                 blocksize=int(table.get("blocksize", 64)),
-                dtype=_NAMES[str(table.get("dtype", "float32")).removeprefix("torch.")],
+                dtype=NAMES[str(table.get("dtype", "float32")).removeprefix("torch.")],
                 weights=frozenset(str(name) for name in table["weights"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"the quantization in training.json is not complete ({error})") from None
-        if found.quant_type not in ("nf4", "fp4") or found.blocksize not in (32, 64, 128, 256, 512, 1024, 2048, 4096):
+        if found.quant_type not in ("nf4", "fp4") or found.blocksize not in BLOCKS:
             raise ModelError(f"unknown quantization {found.quant_type} in blocks of {found.blocksize}")
         return found
 
@@ -95,19 +96,29 @@ class Dequantized(Deferred):
 
     def _values(self, codes: torch.Tensor, absmax: torch.Tensor, start: int, stop: int) -> torch.Tensor:
         """Rows start:stop, dequantized from the blocks that hold them."""
-        from bitsandbytes import functional
-
         how, width = self.how, self.numel // self.n_rows
         block, first, last = how.blocksize, start * width, stop * width
         begin, end = first // block, -(-last // block)
         count = min(end * block, self.numel) - begin * block
-        state = functional.QuantState(  # type: ignore[no-untyped-call]
-            absmax=absmax[begin:end].contiguous(),
-            shape=(count // block, block) if count % block == 0 else (count,),
-            blocksize=block,
-            quant_type=how.quant_type,
-            dtype=torch_dtype(how.dtype),
-        )
-        packed = codes[begin * block // 2 : -(-(begin * block + count) // 2)].reshape(-1, 1).contiguous()
-        values = functional.dequantize_4bit(packed, state).reshape(-1)
+        packed = codes[begin * block // 2 : -(-(begin * block + count) // 2)]
+        values = values_of(packed, absmax[begin:end], count, block, how.quant_type, how.dtype)
         return values[first - begin * block : last - begin * block].reshape(stop - start, *self.shape[1:])
+
+
+def values_of(
+    codes: torch.Tensor, absmax: torch.Tensor, count: int, block: int, quant_type: str, dtype: str
+) -> torch.Tensor:
+    """bitsandbytes' values of `count` packed codes (two per byte, from the start of a block on), flat, as `dtype`.
+
+    absmax: float32, one per block. Used here and by `fourbit`.
+    """
+    from bitsandbytes import functional
+
+    state = functional.QuantState(  # type: ignore[no-untyped-call]
+        absmax=absmax.contiguous(),
+        shape=(count // block, block) if count % block == 0 else (count,),
+        blocksize=block,
+        quant_type=quant_type,
+        dtype=torch_dtype(dtype),
+    )
+    return functional.dequantize_4bit(codes.reshape(-1, 1).contiguous(), state).reshape(-1)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from edgeft.errors import ModelError
-from edgeft.weights.adapter import Lora
+from edgeft.weights.adapter import Lora, Shift, Tokens
 from edgeft.weights.deferred import Deferred
 from edgeft.weights.dtypes import torch_dtype
 from edgeft.weights.threads import torch_threads
@@ -30,7 +30,7 @@ class Cast(Deferred):
 
 
 class Folded(Deferred):
-    """`(base.float() + B @ A * scale).to(dtype)`.
+    """`(base.float() + B @ A * scale).to(dtype)`; of DoRA that times magnitude / norm, row by row (transposed: column).
 
     The products are taken over the whole weight in float32, as peft takes them (of very large ones over blocks of a
     multiple of 64 rows, which gives the same bits); the base is read in chunks.
@@ -43,17 +43,48 @@ class Folded(Deferred):
     def chunks(self, rows: int | None = None, *, start: int = 0, stop: int | None = None) -> Iterator[torch.Tensor]:
         import torch
 
-        a, b = _matrix(self.lora.a), _matrix(self.lora.b)
+        a, b = matrix(self.lora.a), matrix(self.lora.b)
         step = rows or self.rows_for()
         stop = self.n_rows if stop is None else min(stop, self.n_rows)
         whole = self._delta(a, b, 0, self.n_rows) if self.numel * 4 <= self._whole else None
+        factor = self._factor(a, b, whole) if self.lora.magnitude else None
         at = start
         for chunk in self.base.chunks(step, start=start, stop=stop):
             count = chunk.shape[0]
             delta = self._delta(a, b, at, at + count) if whole is None else whole[at : at + count]
-            merged = chunk.to(torch.float32, copy=True).add_(delta).to(torch_dtype(self.dtype))
+            merged = chunk.to(torch.float32, copy=True).add_(delta)
+            if factor is not None:
+                merged.mul_(factor if self.lora.transposed else factor[at : at + count])
             at += count
-            yield merged
+            yield merged.to(torch_dtype(self.dtype))
+
+    def deltas(self, rows: int) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+        """float32 (change, DoRA factor or None) of `rows` rows at a time: `unmerge` takes them away again."""
+        a, b = matrix(self.lora.a), matrix(self.lora.b)
+        factor = self._factor(a, b, None) if self.lora.magnitude else None
+        for at in range(0, self.n_rows, rows):
+            stop = min(at + rows, self.n_rows)
+            cut = factor if factor is None or self.lora.transposed else factor[at:stop]
+            yield self._delta(a, b, at, stop), cut
+
+    def _factor(self, a: torch.Tensor, b: torch.Tensor, whole: torch.Tensor | None) -> torch.Tensor:
+        """DoRA's magnitude / norm, float32 (rows, 1) or, transposed, (1, columns). The norm is that of the changed
+        weight before rounding, over what is one output of the layer (https://arxiv.org/abs/2402.09353, as peft)."""
+        import torch
+
+        assert self.lora.magnitude is not None
+        magnitude = matrix(self.lora.magnitude).reshape(-1)
+        if self.lora.transposed:  # a norm over columns needs all rows at once to have peft's bits
+            changed = self.base.read().float() + (self._delta(a, b, 0, self.n_rows) if whole is None else whole)
+            norm = torch.linalg.norm(changed.T, dim=1)
+            return (magnitude / norm).view(1, -1)
+        norms, at = [], 0
+        for chunk in self.base.chunks(self.rows_for()):
+            stop = at + chunk.shape[0]
+            delta = self._delta(a, b, at, stop) if whole is None else whole[at:stop]
+            norms.append(torch.linalg.norm(chunk.float() + delta, dim=1))
+            at = stop
+        return (magnitude / torch.cat(norms)).view(-1, 1)
 
     def _delta(self, a: torch.Tensor, b: torch.Tensor, start: int, stop: int) -> torch.Tensor:
         """float32 rows start:stop of the change; on one thread, so that the split of work never shows in the bits."""
@@ -63,7 +94,40 @@ class Folded(Deferred):
             return (b[start:stop] @ a).mul_(self.lora.scale)
 
 
-def _matrix(tensor: Deferred) -> torch.Tensor:
+class Shifted(Deferred):
+    """A bias with a trained LoRA bias added: `(base.float() + bias * scale).to(dtype)`."""
+
+    def __init__(self, base: Deferred, shift: Shift, dtype: str) -> None:
+        self.base, self.shift = base, shift
+        self.name, self.shape, self.dtype = base.name, base.shape, dtype
+
+    def chunks(self, rows: int | None = None, *, start: int = 0, stop: int | None = None) -> Iterator[torch.Tensor]:
+        at = start
+        for chunk in self.base.chunks(rows, start=start, stop=stop):
+            change = matrix(self.shift.bias)[at : at + len(chunk)] * self.shift.scale
+            at += len(chunk)
+            yield chunk.float().add_(change).to(torch_dtype(self.dtype))
+
+
+class Retaught(Deferred):
+    """An embedding whose trained tokens have rows of their own, rounded once to its dtype."""
+
+    def __init__(self, base: Deferred, tokens: Tokens) -> None:
+        self.base, self.tokens = base, tokens
+        self.name, self.shape, self.dtype = base.name, base.shape, base.dtype
+
+    def chunks(self, rows: int | None = None, *, start: int = 0, stop: int | None = None) -> Iterator[torch.Tensor]:
+        trained = matrix(self.tokens.rows).to(torch_dtype(self.dtype))
+        at = start
+        for chunk in self.base.chunks(rows, start=start, stop=stop):
+            for index, row in zip(self.tokens.indices, trained, strict=True):
+                if at <= index < at + len(chunk):
+                    chunk[index - at] = row
+            at += len(chunk)
+            yield chunk
+
+
+def matrix(tensor: Deferred) -> torch.Tensor:
     import torch
 
     values = tensor.read().float()

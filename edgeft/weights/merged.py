@@ -10,19 +10,23 @@ from typing import Any
 
 from edgeft.errors import ModelError
 from edgeft.files import read_json
-from edgeft.weights.adapter import Adapter, open_adapter
+from edgeft.weights.adapter import Adapter, Tokens, open_adapter
 from edgeft.weights.checkpoint import open_checkpoint, read_config
 from edgeft.weights.deferred import Deferred, Weights
 from edgeft.weights.dequantized import Dequantized, FourBit
 from edgeft.weights.dtypes import FLOATS
-from edgeft.weights.fold import Cast, Finite, Folded
+from edgeft.weights.fold import Cast, Finite, Folded, Retaught, Shifted
+from edgeft.weights.fourbit import check_quantization, is_four_bit, unpacked
 
 MERGE_BASES = ("dequantized", "pristine")
 TRAINING = "training.json"
+_CONV1D = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")  # model types whose layers are Conv1D
+_HEADS = ("lm_head.weight", "score.weight")  # plain linear layers also there
 
 
 def open_weights(base: Path, adapter: Path | None = None, *, merge_base: str = "dequantized") -> Weights:
-    """The merged weights of a checkpoint folder: same names, shapes, dtypes and order as the base.
+    """The merged weights of a checkpoint folder: same names, shapes, dtypes and order as the base. A bitsandbytes 4-bit
+    checkpoint is taken dequantized, in the dtype that its weights had before.
 
     merge_base  "dequantized": weights that `training.json` says were quantized in training are taken as the 4-bit model
                 held them; "pristine": as the checkpoint has them. Raises `ModelError` for what does not fit together.
@@ -30,18 +34,30 @@ def open_weights(base: Path, adapter: Path | None = None, *, merge_base: str = "
     if merge_base not in MERGE_BASES:
         raise ModelError(f"unknown merge_base {merge_base!r}", do=f"known: {', '.join(MERGE_BASES)}")
     config = read_config(base)
-    if config.get("quantization_config"):
-        raise ModelError(
-            "the base checkpoint is itself quantized; edgeft merges into 16- or 32-bit checkpoints",
-            where=base / "config.json",
-        )
+    check_quantization(config, base / "config.json")
     tensors = open_checkpoint(base)
+    packed = bool(config.get("quantization_config")) or is_four_bit(tensors)
+    if packed:
+        tensors = unpacked(tensors, base)
     if adapter is None:
         return {name: _checked(tensor) for name, tensor in tensors.items()}
     opened = open_adapter(adapter)
-    four_bit = quantization(adapter) if merge_base == "dequantized" else None
+    # The values of a 4-bit checkpoint are those that were trained on: there is nothing to quantize once more.
+    four_bit = quantization(adapter) if merge_base == "dequantized" and not packed else None
     _check_fit(base, config, tensors, opened, four_bit)
-    return {name: _merged(tensor, opened, four_bit) for name, tensor in tensors.items()}
+    conv1d = _is_conv1d(config, tensors, opened)
+    return {name: _merged(tensor, opened, four_bit, conv1d) for name, tensor in tensors.items()}
+
+
+def _is_conv1d(config: dict[str, Any], tensors: dict[str, Deferred], adapter: Adapter) -> bool:
+    """Whether the adapted layers are Conv1D (weights stored as (in, out)), where a square shape does not tell: as the
+    model's other adapted layers are, else as its architecture has them."""
+    found = [
+        lora.fitted(tensors[name].shape, False).transposed
+        for name, lora in adapter.loras.items()
+        if not lora.transposed and lora.b.shape[0] != lora.a.shape[1] and not name.endswith(_HEADS)
+    ]
+    return any(found) if found else config.get("model_type") in _CONV1D
 
 
 def quantization(adapter: Path) -> FourBit | None:
@@ -60,7 +76,7 @@ def _checked(tensor: Deferred) -> Deferred:
     return Finite(tensor, tensor.name, "the base's") if tensor.dtype in FLOATS else tensor
 
 
-def _merged(tensor: Deferred, adapter: Adapter, four_bit: FourBit | None) -> Deferred:
+def _merged(tensor: Deferred, adapter: Adapter, four_bit: FourBit | None, conv1d: bool) -> Deferred:
     name, dtype = tensor.name, tensor.dtype
     if dtype not in FLOATS:
         return tensor
@@ -71,7 +87,12 @@ def _merged(tensor: Deferred, adapter: Adapter, four_bit: FourBit | None) -> Def
     elif four_bit and name in four_bit.weights:
         source = Dequantized(tensor, four_bit)
     if name in adapter.loras:
-        return Finite(Folded(source, adapter.loras[name], dtype), name, "the merged")
+        lora = adapter.loras[name].fitted(tensor.shape, conv1d)
+        return Finite(Folded(source, lora, dtype), name, "the merged")
+    if name in adapter.shifts:
+        return Finite(Shifted(source, adapter.shifts[name], dtype), name, "the merged")
+    if name in adapter.tokens:
+        source = Retaught(source if source.dtype == dtype else Cast(source, dtype), adapter.tokens[name])
     whose = "the adapter's" if name in adapter.replaced else "the base's"
     return Finite(source if source.dtype == dtype else Cast(source, dtype), name, whose)
 
@@ -81,7 +102,13 @@ def _check_fit(
 ) -> None:
     tied = bool(config.get("tie_word_embeddings"))
     for name, lora in adapter.loras.items():
-        _check_target(base, tensors, adapter, name, lora.shape, tied)
+        fitted = lora.fitted(tensors[name].shape, False) if name in tensors else lora
+        shape = tensors[name].shape if name in tensors and fitted.shape == tensors[name].shape else lora.shape
+        _check_target(base, tensors, adapter, name, shape, tied)
+    for name, shift in adapter.shifts.items():
+        _check_target(base, tensors, adapter, name, shift.bias.shape, False)
+    for name, tokens in adapter.tokens.items():
+        _check_tokens(tensors, adapter, name, tokens)
     for name, tensor in adapter.replaced.items():
         _check_target(base, tensors, adapter, name, tensor.shape, tied)
     absent = sorted(four_bit.weights - set(tensors)) if four_bit else []
@@ -90,6 +117,21 @@ def _check_fit(
             f"training.json names the quantized weight {absent[0]!r}, which this base does not have",
             where=adapter.folder / TRAINING,
             do="give the base model the adapter was trained on",
+        )
+
+
+def _check_tokens(tensors: dict[str, Deferred], adapter: Adapter, name: str, tokens: Tokens) -> None:
+    """Trained rows fit the embedding. On tied embeddings they are right at both ends: peft trains them so."""
+    if name not in tensors or name in adapter.loras:
+        both = "has a low-rank change too" if name in tensors else "is not in the base"
+        raise ModelError(f"the adapter has trained tokens of {name!r}, which {both}", where=adapter.folder)
+    rows, width = tensors[name].shape
+    if tokens.rows.shape[1] != width or max(tokens.indices, default=0) >= rows:
+        raise ModelError(
+            f"the adapter's trained tokens of {name!r} (up to {max(tokens.indices)}, width {tokens.rows.shape[1]}) do "
+            f"not fit the base's {rows} rows of {width}",
+            where=adapter.folder,
+            do="give the base the adapter was trained on, with its embeddings resized",
         )
 
 

@@ -218,13 +218,10 @@ def changed_config(adapter: Path, folder: Path, **changes: Any) -> Path:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"use_dora": True}, "DoRA"),
-        ({"bias": "all"}, "biases"),
         ({"peft_type": "IA3"}, "'IA3'"),
         ({"init_lora_weights": "pissa"}, "'pissa'"),
         ({"r": 4}, "rank 4"),
         ({"lora_alpha": float("inf")}, "scale"),
-        ({"trainable_token_indices": [1]}, "single tokens"),
     ],
 )
 def test_adapters_that_cannot_be_folded(
