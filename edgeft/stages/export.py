@@ -41,14 +41,14 @@ class Params(BaseModel):
 
 def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
     export = lookup(EXPORTS, params.format, "export format").load()
-    options = {**params.options, **options_of(params.threads), **_imatrix(inputs)}
+    options = {**params.options, **options_of(params.threads), **imatrix_of(inputs)}
     done = export(source_of(inputs, params.merge_base), params.type, work.folder, options, work.listen)
     for message in _warnings(done.facts):
         work.warn(message)
     return Outcome(params.format, facts=done.facts, measurements=done.measurements, volatile=tuple(done.volatile))
 
 
-def _imatrix(inputs: Inputs) -> dict[str, Path]:
+def imatrix_of(inputs: Inputs) -> dict[str, Path]:
     """The importance matrix, when the export has one: an artifact of the `imatrix` stage, or a file."""
     made = inputs.get("imatrix")
     if made is not None:

@@ -19,12 +19,11 @@ from edgeft.errors import InputError
 from edgeft.pipeline.stage import Inputs, Work
 from edgeft.recipe.names import Metric
 from edgeft.stages.eval import open_model
-from edgeft.stages.export import CHOICE, options_of, source_of
+from edgeft.stages.export import CHOICE, imatrix_of, options_of, source_of
 
 if TYPE_CHECKING:
     from edgeft.evals.recorded import Recorded, Row
     from edgeft.evals.suites import Suite
-    from edgeft.exporters import ExportSource
     from edgeft.runtimes.protocol import Runtime
 
 VERSION = 1
@@ -38,7 +37,7 @@ class Params(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     export: str = Field(MERGED, description="what each candidate is made into: merged (the checkpoint), or an export")
-    options: dict[str, str | int] = Field({}, description="of that export")
+    options: dict[str, str | int | list[tuple[str, str]]] = Field({}, description="of that export")
     limit: int = Field(64, ge=1, description="validation rows compared, spread evenly")
     metrics: list[Metric] = Field(["exact_match"], description="how the candidates' answers are scored")
     max_tokens: int = Field(128, ge=1, description="of one answer")
@@ -63,7 +62,7 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
         figures: dict[str, Any] = {"trained": _asked(trained, suite, work)}
     for name in CANDIDATES:
         with ExitStack() as stack:
-            candidate = stack.enter_context(_made(params, source_of(inputs, name), work))
+            candidate = stack.enter_context(_made(params, inputs, name, work))
             figures[name] = _measured(reference, candidate, compared, work)
             if figures[name]["mean_kl"] is not None:
                 figures[name] |= _asked(candidate, suite, work)
@@ -99,7 +98,7 @@ def _place(work: Work) -> Path:
     return work.scratch / "candidate"
 
 
-def _made(params: Params, source: ExportSource, work: Work) -> Runtime:
+def _made(params: Params, inputs: Inputs, name: str, work: Work) -> Runtime:
     """A candidate, written below the scratch folder as it would ship and opened in its own runtime."""
     from edgeft.exporters import EXPORTS, hf
     from edgeft.registry import lookup
@@ -108,7 +107,8 @@ def _made(params: Params, source: ExportSource, work: Work) -> Runtime:
     folder = _place(work)
     files.remove_tree(folder)
     folder.mkdir()
-    options = {**params.options, **options_of(params.threads)}
+    source = source_of(inputs, name)
+    options = {**params.options, **options_of(params.threads), **imatrix_of(inputs)}
     if params.export == MERGED:
         hf.export(source, folder, options, work.listen)
         return open_hf(folder)

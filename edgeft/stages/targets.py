@@ -4,7 +4,8 @@ Roles that the stages may count on:
 
     data      sources base, datasets.N, validation.N, test.N, chat_template
     train     inputs data; sources base
-    merge_base  inputs data, adapter; sources base (only with merge_base: auto; merge_base.NAME for quantized exports)
+    merge_base  inputs data, adapter, imatrix; sources base, imatrix (only with merge_base: auto; merge_base.NAME for
+              quantized exports, with their importance matrix)
     merge     inputs adapter, choice (with merge_base: auto); sources base
     eval      inputs data, adapter (eval.tuned only); sources base, suites.NAME (suites whose rows are a file)
     gate      inputs base, tuned (evaluations)
@@ -35,9 +36,10 @@ FULL_PRECISION = ("f32", "f16", "bf16", "fp32", "fp16")  # export types that kee
 
 def targets_of(recipe: Recipe) -> list[Target]:
     """All targets of a recipe, in the order of the work. Paths in sources are relative to the recipe's folder."""
-    targets = [_data(recipe), _train(recipe), *_evals(recipe), *_gate(recipe), *_measured(recipe), *_merge(recipe)]
+    targets = [_data(recipe), _train(recipe), *_evals(recipe), *_gate(recipe)]
     if recipe.computes_imatrix:
         targets.append(_imatrix(recipe))
+    targets += [*_measured(recipe), *_merge(recipe)]
     for name in recipe.export:
         targets += [_export(recipe, name), _verify(recipe, name)]
     return [*targets, _report(recipe, targets)]
@@ -109,15 +111,17 @@ def _measured(recipe: Recipe) -> Iterator[Target]:
     for name in measured_targets(recipe):
         export = name.partition(".")[2]
         fields: dict[str, Any] = dict(asked)
-        if export:
-            options = recipe.export[export].model_dump(exclude_none=True)  # type: ignore[index]
+        inputs, sources = {"data": "data", "adapter": "train"}, {"base": _base(recipe)}
+        if export:  # candidates are made as they would ship: with its options and its importance matrix
+            options, more_inputs, more_sources = _asked_of(recipe, export)
             fields |= {"export": export, "options": options}
+            inputs, sources = inputs | more_inputs, sources | more_sources
         yield Target(
             name,
             "merge_base",
             params_of("merge_base", **fields),
-            inputs={"data": "data", "adapter": "train"},
-            sources={"base": _base(recipe)},
+            inputs=inputs,
+            sources=sources,
             after=_after(recipe),
         )
 
@@ -151,22 +155,27 @@ def _imatrix(recipe: Recipe) -> Target:
 
 def _export(recipe: Recipe, name: str) -> Target:
     format_, _, type_ = name.partition("-")
-    options = recipe.export[name].model_dump(exclude_none=True)  # type: ignore[index]
-    imatrix = options.pop("imatrix", None)
-    if "tensor_types" in options:  # a list: the first pattern that is found counts, so their order is part of it
-        options["tensor_types"] = list(options["tensor_types"].items())
-    sources = {"base": _base(recipe)}
-    if isinstance(imatrix, str):
-        sources["imatrix"] = Source("file", imatrix)
+    options, inputs, sources = _asked_of(recipe, name)
     return Target(
         f"export.{name}",
         "export",
         params_of("export", format=format_, type=type_, merge_base=recipe.merge_base, options=options),
-        inputs={"adapter": "train"} | ({"imatrix": "imatrix"} if imatrix is True else {}) | _choice(recipe, name),
-        sources=sources,
+        inputs={"adapter": "train"} | inputs | _choice(recipe, name),
+        sources={"base": _base(recipe)} | sources,
         after=_after(recipe),
         judged_by=f"verify.{name}",
     )
+
+
+def _asked_of(recipe: Recipe, name: str) -> tuple[dict[str, Any], dict[str, str], dict[str, Source]]:
+    """An export's options, and the input or the source that its importance matrix is."""
+    options = recipe.export[name].model_dump(exclude_none=True)  # type: ignore[index]
+    imatrix = options.pop("imatrix", None)
+    if "tensor_types" in options:  # a list: the first pattern that is found counts, so their order is part of it
+        options["tensor_types"] = list(options["tensor_types"].items())
+    if isinstance(imatrix, str):
+        return options, {}, {"imatrix": Source("file", imatrix)}
+    return options, {"imatrix": "imatrix"} if imatrix else {}, {}
 
 
 def _verify(recipe: Recipe, name: str) -> Target:
