@@ -2,7 +2,7 @@
 
 Used by `edgeft plan` (through `edgeft.models.needs`), offline and without torch. Covers the decoder families whose
 layers are those of Llama: q/k/v/o projections (or one for q, k and v) and a gated MLP. Sources: the families' modeling
-files in transformers (names, shapes) and `llama_tensor_get_type` in llama.cpp (which tensors a mix stores in more bits).
+files in transformers (names, shapes) and `llama_tensor_get_type` in llama.cpp (which tensors get more bits in a mix).
 """
 
 from __future__ import annotations

@@ -183,6 +183,18 @@ MODELS: dict[str, Made] = {
             "tie_word_embeddings": True,
         },
     ),
+    "granitemoe": Made(
+        "GraniteMoeConfig",
+        "GraniteMoeForCausalLM",
+        {
+            "attention_multiplier": 0.03,
+            "embedding_multiplier": 6.0,
+            "residual_multiplier": 0.4,
+            "logits_scaling": 4.0,
+            "num_local_experts": 6,
+            "num_experts_per_tok": 2,
+        },
+    ),
     "olmo2": Made("Olmo2Config", "Olmo2ForCausalLM"),
     "stablelm": Made("StableLmConfig", "StableLmForCausalLM", {"use_qkv_bias": True}),
     "stablelm 12b": Made(
@@ -192,6 +204,36 @@ MODELS: dict[str, Made] = {
         older={"rope_theta": 10000.0, "partial_rotary_factor": 0.25},
         unconverted="it stacks the norms of q and k in a generator that is never run, and stops",
     ),
+    "gemma": Made("GemmaConfig", "GemmaForCausalLM", {"head_dim": 32, "tie_word_embeddings": True}),
+    "olmo3": Made(
+        "Olmo3Config",
+        "Olmo3ForCausalLM",
+        {
+            "sliding_window": 8,
+            "num_hidden_layers": 5,
+            "rope_parameters": {
+                "full_attention": {**YARN, "rope_theta": 5e5},
+                "sliding_attention": {"rope_type": "default"},
+            },
+        },
+    ),
+    "seed_oss": Made("SeedOssConfig", "SeedOssForCausalLM", {"head_dim": 32}),
+    "glm4": Made("Glm4Config", "Glm4ForCausalLM", {"head_dim": 64}),
+    "exaone4": Made(
+        "Exaone4Config", "Exaone4ForCausalLM", {"sliding_window": None, "layer_types": ["full_attention"] * 2}
+    ),
+    "exaone4 llama3": Made(
+        "Exaone4Config",
+        "Exaone4ForCausalLM",
+        {"sliding_window": None, "layer_types": ["full_attention"] * 2, "rope_parameters": LLAMA3},
+    ),
+    "exaone4 32b": Made(
+        "Exaone4Config",
+        "Exaone4ForCausalLM",
+        {"sliding_window": 8, "num_hidden_layers": 64, "hidden_size": 64, "intermediate_size": 64},
+    ),
+    "ernie4_5": Made("Ernie4_5Config", "Ernie4_5ForCausalLM", {"head_dim": 32, "tie_word_embeddings": True}),
+    "starcoder2": Made("Starcoder2Config", "Starcoder2ForCausalLM", {"tie_word_embeddings": True}),
     "gpt2": Made(
         "GPT2Config",
         "GPT2LMHeadModel",
