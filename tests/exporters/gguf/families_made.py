@@ -234,6 +234,18 @@ MODELS: dict[str, Made] = {
     ),
     "ernie4_5": Made("Ernie4_5Config", "Ernie4_5ForCausalLM", {"head_dim": 32, "tie_word_embeddings": True}),
     "starcoder2": Made("Starcoder2Config", "Starcoder2ForCausalLM", {"tie_word_embeddings": True}),
+    "qwen3_5": Made(
+        "Qwen3_5TextConfig",
+        "Qwen3_5ForCausalLM",
+        {
+            "num_hidden_layers": 5,
+            "head_dim": 128,
+            "linear_key_head_dim": 32,
+            "linear_value_head_dim": 32,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 6,
+        },
+    ),
     "gpt2": Made(
         "GPT2Config",
         "GPT2LMHeadModel",

@@ -41,6 +41,7 @@ FAMILIES: Table = {
     "Phi3ForCausalLM": _row("phi3", "Phi-3, Phi-3.5, Phi-4"),
     "Qwen2ForCausalLM": _row("qwen2", "Qwen2, Qwen2.5"),
     "Qwen3ForCausalLM": _row("qwen3", "Qwen3"),
+    "Qwen3_5ForCausalLM": _row("qwen3_5", "Qwen3.5, text"),
     "Qwen3MoeForCausalLM": _row("qwen3moe", "Qwen3, mixture of experts"),
     "SeedOssForCausalLM": _row("seed_oss", "Seed-OSS"),
     "SmolLM3ForCausalLM": _row("smollm3", "SmolLM3"),
