@@ -24,7 +24,7 @@ _LINE = re.compile(
     re.MULTILINE,
 )
 _FALLBACK = re.compile(r"(\d+) of \d+ tensor\(s\) required fallback")
-_FLOAT32 = ("_norm.weight", "position_embd.weight", "ffn_gate_inp.weight", "ssm_conv1d.weight")
+_FLOAT32 = ("_norm.weight", "position_embd.weight", "ffn_gate_inp.weight", "ssm_conv1d.weight", "shortconv.conv.weight")
 _SOURCE = {"F32": "F32", "F16": "F16", "BF16": "BF16"}
 
 

@@ -246,6 +246,25 @@ MODELS: dict[str, Made] = {
             "linear_num_value_heads": 6,
         },
     ),
+    "lfm2": Made(
+        "Lfm2Config",
+        "Lfm2ForCausalLM",
+        {"layer_types": ["conv", "full_attention", "conv"], "num_hidden_layers": 3, "tie_word_embeddings": True},
+    ),
+    "lfm2 older": Made(
+        "Lfm2Config",
+        "Lfm2ForCausalLM",
+        {"layer_types": ["conv", "full_attention", "conv"], "num_hidden_layers": 3, "tie_word_embeddings": True},
+        older={
+            "rope_theta": 1000000.0,
+            "full_attn_idxs": [1],
+            "block_ff_dim": 512,
+            "intermediate_size": None,
+            "tie_embedding": True,
+            "tie_word_embeddings": None,
+        },
+    ),
+    "arcee": Made("ArceeConfig", "ArceeForCausalLM"),
     "gpt2": Made(
         "GPT2Config",
         "GPT2LMHeadModel",

@@ -68,7 +68,12 @@ def assert_same_answers(base: Path, path: Path, context: int = 256, new: int = 8
     assert found == text
 
 
-@pytest.mark.parametrize("name", MODELS)
+LARGE = ("exaone4 32b",)  # 64 layers
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else []) for name in MODELS]
+)
 def test_llama_cpp_answers_as_transformers_does(name: str, tmp_path: Path) -> None:
     base = make_model(tmp_path / "base", name)
     row = MODELS[name]
