@@ -35,6 +35,7 @@ FAMILIES: Table = {
     "Glm4ForCausalLM": _row("glm4", "GLM-4"),
     "GraniteForCausalLM": _row("granite", "Granite 3, dense"),
     "GraniteMoeForCausalLM": _row("granitemoe", "Granite 3, mixture of experts"),
+    "GraniteMoeHybridForCausalLM": _row("granitehybrid", "Granite 4, dense"),
     "Lfm2ForCausalLM": _row("lfm2", "LFM2, dense"),
     "LlamaForCausalLM": _row("llama", "Llama 1 to 3.x and what is built like it"),
     "MistralForCausalLM": _row("mistral", "Mistral"),
