@@ -25,7 +25,7 @@ _LINE = re.compile(
     r"^\[ *\d+/ *\d+\] +(\S+) +- \[[^\]]*\], type = +(\w+), size = +[\d.]+ MiB(?: -> +[\d.]+ MiB \((\w+)\))?",
     re.MULTILINE,
 )
-_FLOAT32 = ("_norm.weight", "position_embd.weight", "ffn_gate_inp.weight")
+_FLOAT32 = ("_norm.weight", "position_embd.weight", "ffn_gate_inp.weight", "ssm_conv1d.weight", "shortconv.conv.weight")
 # "warning: blk.0.attn_k.weight - ncols 96 not divisible by 256 (required for type q4_K) -> falling back to q5_0"
 _FALLBACK = re.compile(
     r"^warning: (\S+) +- ncols +\d+ not divisible by +\d+ \(required for type +(\w+)\).*?-> falling back to +(\w+)",
