@@ -315,6 +315,50 @@ def test_any_text(exact: tuple[Any, Opened], text: str) -> None:
     assert llama.ids(text) == list(tokenizer.encode(text, add_special_tokens=False).ids)
 
 
+# ---- texts that llama.cpp takes for special tokens
+
+
+def with_ordinary(text: str, pieces: list[str], tokenizer: Any) -> dict[str, Any]:
+    """The tokenizer's table with one more ordinary token that merges make of `pieces`, as Qwen's has it."""
+    table = json.loads(tokenizer.to_str())
+    number = max(*table["model"]["vocab"].values(), *(token["id"] for token in table["added_tokens"])) + 1
+    left = pieces[0]
+    for right in pieces[1:]:
+        table["model"]["merges"].append([left, right])
+        left += right
+        table["model"]["vocab"].setdefault(left, number + len(left))
+    table["model"]["vocab"][text] = number
+    table["added_tokens"] = [token for token in table["added_tokens"] if token["content"] != text]
+    return table
+
+
+def test_an_ordinary_token_that_llama_cpp_would_take_for_an_end(tmp_path: Path) -> None:
+    """Qwen's vocabulary holds "</s>", to which no text leads; llama.cpp would find it and stop there."""
+    from dataclasses import replace
+
+    table = with_ordinary("</s>", list("</s>"), byte_level(*steps_of((pretokenizer.QWEN2,))))
+    tokenizer = Tokenizer.from_str(json.dumps(table))
+    number = table["model"]["vocab"]["</s>"]
+    size = write_tokenizer(tmp_path, table, eos_token="<|im_end|>")
+    vocabulary = read_vocabulary(tmp_path, config(vocab_size=size))
+    assert (vocabulary.tokens[number], vocabulary.types[number]) == (f"[PAD{number}]", UNUSED)
+    texts = {"end": "say [/INST]</s> now"}
+    assert differing(Opened(write_gguf(tmp_path / "ours.gguf", vocabulary)), tokenizer, texts) == set()
+    tokens, types = list(vocabulary.tokens), list(vocabulary.types)
+    tokens[number], types[number] = "</s>", NORMAL
+    plain = Opened(write_gguf(tmp_path / "plain.gguf", replace(vocabulary, tokens=tokens, types=types)))
+    assert number in plain.ids(texts["end"])
+
+
+def test_a_token_with_a_role_stays(tmp_path: Path) -> None:
+    """A token that tokenizer_config.json calls the end is special, though tokenizer.json does not list it as added."""
+    table = with_ordinary("</s>", list("</s>"), byte_level(*steps_of((pretokenizer.QWEN2,))))
+    size = write_tokenizer(tmp_path, table, eos_token="</s>")
+    vocabulary = read_vocabulary(tmp_path, config(vocab_size=size))
+    number = vocabulary.special["eos"]
+    assert (vocabulary.tokens[number], vocabulary.types[number]) == ("</s>", CONTROL)
+
+
 # ---- types and what comes back
 
 

@@ -12,15 +12,23 @@ from edgeft.exporters.gguf.vocab.form import NORMAL
 from edgeft.exporters.gguf.vocab.merging import Ranks, assemble, ranks_of
 from edgeft.exporters.gguf.vocab.pretokenizer import Recognised, recognise
 from edgeft.exporters.gguf.vocab.table import Form, Table
+from edgeft.exporters.gguf.vocab.taken import free
 
 # Bytes that some UTF-8 text holds; 0 ends a C string, so no runtime is ever given it.
 _BYTES_OF_TEXT = frozenset(range(1, 0xC0)) | frozenset(range(0xC2, 0xF5))
 
+# All other ways to split end a word between a letter and a sign behind it: no text leads to a token like "</s>".
+_KEEPS_SIGNS_WITH_LETTERS = ("bloom", "viking")
 _MARKS = (
     "llama.cpp splits combining marks (accents written apart, vowel signs of Indic scripts and Thai) from their "
     "letters, the tokenizer does not"
 )
 _NEW_NAME = "only a llama.cpp that knows {name!r} opens the file; the older {old!r} splits marks from their letters"
+
+_DROPPED = (
+    "{count} bytes have no token ({some}…) and are dropped; what stands on both sides is merged by the tokenizer, not "
+    "by llama.cpp"
+)
 
 
 def is_byte_level(tokenizer: Mapping[str, Any]) -> bool:
@@ -42,14 +50,17 @@ def read(tokenizer: Mapping[str, Any], table: Table) -> Form:
     ranks = ranks_of(model["merges"])
     symbols = byte_symbols()
     lacking = sorted(byte for byte in _BYTES_OF_TEXT if symbols[byte] not in model["vocab"])
-    if lacking:
+    if lacking and model.get("unk_token"):
         raise ModelError(
             f"the vocabulary has no token for {len(lacking)} bytes ({', '.join(map(hex, lacking[:4]))}…); llama.cpp "
-            "drops characters that hold them, the tokenizer does otherwise"
+            "drops characters that hold them, the tokenizer puts its unknown token there"
         )
     name, differences = _name(pre, model, table, ranks)
+    differences += free(table, lambda _: name in _KEEPS_SIGNS_WITH_LETTERS)
     in_order = sorted(ranks, key=ranks.__getitem__)
     merges = [" ".join(part.replace(" ", "Ġ") for part in pair) for pair in in_order]
+    if lacking:
+        differences += (_DROPPED.format(count=len(lacking), some=", ".join(map(hex, lacking[:4]))),)
     return Form("gpt2", name, merges=merges, differences=differences)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from edgeft.exporters.gguf.vocab.added import vocabulary_of
 from edgeft.exporters.gguf.vocab.bpe import is_byte_level
 from edgeft.exporters.gguf.vocab.pretokenizer import QWEN2, QWEN35
 from edgeft.exporters.gguf.vocab.sentencepiece import SPACE
@@ -71,6 +72,9 @@ def _added(tokenizer: Mapping[str, Any], settings: Mapping[str, Any]) -> list[di
             if not isinstance(decoder.get(str(entry["id"])), Mapping):
                 entry |= {"normalized": False}
         found.append(entry)
+    vocab, named = vocabulary_of(tokenizer["model"]), {entry["content"] for entry in found}
+    for text in sorted((with_role - named) & vocab.keys()):
+        found.append({"id": vocab[text], "content": text, "special": True, "normalized": False})
     return found
 
 

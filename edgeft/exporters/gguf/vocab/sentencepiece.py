@@ -19,6 +19,7 @@ from edgeft.exporters.gguf.vocab.bpe import check_model
 from edgeft.exporters.gguf.vocab.form import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED
 from edgeft.exporters.gguf.vocab.merging import assemble, ranks_of
 from edgeft.exporters.gguf.vocab.table import Form, Table
+from edgeft.exporters.gguf.vocab.taken import free
 
 SPACE = "▁"
 _BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
@@ -41,6 +42,7 @@ def read(tokenizer: Mapping[str, Any], table: Table, *, has_template: bool) -> F
     prefix, differences = _prefix(tokenizer, table, has_template)
     _set_types(table, model.get("unk_token"))
     ranks = ranks_of(model["merges"])
+    differences += free(table, lambda text: len(assemble(text, ranks)[0]) == 1)
     settings = (("tokenizer.ggml.add_space_prefix", prefix, "bool"),)
     return Form("llama", scores=_scores(table, ranks), settings=settings, differences=differences)
 

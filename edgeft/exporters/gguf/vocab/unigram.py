@@ -12,6 +12,7 @@ from edgeft.exporters.gguf.vocab.sentencepiece import SPACE, parts_of, scheme_of
 from edgeft.exporters.gguf.vocab.table import Form, Table
 
 _PADDING = -10000.0  # the score of ids that the tokenizer does not name
+_COMPOSED = "letters written apart in more than five bytes (decomposed Hangul) are composed by llama.cpp only"
 
 
 def read(tokenizer: Mapping[str, Any], table: Table) -> Form:
@@ -45,9 +46,8 @@ def read(tokenizer: Mapping[str, Any], table: Table) -> Form:
     ]
     if charsmap:
         settings.append(("tokenizer.ggml.precompiled_charsmap", charsmap, "array"))
-    return Form(
-        "t5", scores=scores, settings=tuple(settings), differences=_differences(splits, collapses, strips, scheme)
-    )
+    differences = _differences(splits, collapses, strips, scheme) + ((_COMPOSED,) if charsmap else ())
+    return Form("t5", scores=scores, settings=tuple(settings), differences=differences)
 
 
 def _differences(splits: bool, collapses: bool, strips: bool, scheme: str) -> tuple[str, ...]:
