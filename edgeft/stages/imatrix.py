@@ -24,7 +24,7 @@ ROWS = "train.parquet"
 class Params(BaseModel):
     model_config = ConfigDict(frozen=True)
 
-    tokens: int = Field(100_000, ge=1, description="tokens at most; rows are then taken spread evenly")
+    tokens: int = Field(25_000, ge=1, description="tokens at most; rows are then taken spread evenly")
 
 
 def run(params: Params, inputs: Inputs, work: Work) -> Outcome:

@@ -30,6 +30,7 @@ _FALLBACK = re.compile(
     r"^warning: (\S+) +- ncols +\d+ not divisible by +\d+ \(required for type +(\w+)\).*?-> falling back to +(\w+)",
     re.MULTILINE,
 )
+_FLOAT32 = ("_norm.weight", "position_embd.weight", "ffn_gate_inp.weight")
 _SOURCE = {"F32": "F32", "F16": "F16", "BF16": "BF16"}
 _FREE = ("token_embd.weight", "per_layer_token_embd.weight", "output.weight")  # llama.cpp never asks an imatrix of them
 
@@ -44,9 +45,10 @@ class Layout:
 
 
 def source_types(tensors: Mapping[str, Deferred], matrix: str | None = None) -> dict[str, str]:
-    """Types of an unquantized file: F32 for vectors and norms, else `matrix` (or the checkpoint's dtype)."""
+    """Types of an unquantized file: F32 for vectors, norms, positions and routers, else `matrix` (or the checkpoint's
+    dtype)."""
     return {
-        name: "F32" if len(tensor.shape) <= 1 or name.endswith("_norm.weight") else matrix or _SOURCE[tensor.dtype]
+        name: "F32" if len(tensor.shape) <= 1 or name.endswith(_FLOAT32) else matrix or _SOURCE[tensor.dtype]
         for name, tensor in tensors.items()
     }
 
