@@ -14,6 +14,7 @@ from edgeft.models import needs
 from edgeft.models.shapes import Shape, adapter_parameters, shape_of
 from edgeft.recipe.names import BUILTIN_ROWS
 from edgeft.recipe.schema import DatasetEntry, Recipe, Suite
+from edgeft.stages.imatrix import TOKENS as MEASURED_TOKENS
 from edgeft.stages.targets import verified_suites
 
 BYTES_PER_TOKEN = 4.0  # of a JSONL row, quotes and keys included
@@ -65,6 +66,8 @@ def estimates_of(recipe: Recipe, machine: Machine) -> dict[str, Estimate]:
     if recipe.merge.write:
         merged = needs.merged_size(shape)
         found["merge"] = Estimate(ram=needs.export_memory(shape, "merge"), disk=merged.bytes, exact=merged.exact)
+    if recipe.computes_imatrix:
+        found["imatrix"] = _measuring(recipe, shape, machine)
     for name in recipe.export:
         found[f"export.{name}"] = _export(shape, machine, name)
         suites = verified_suites(recipe, [gate for gate in recipe.gates if gate.scope == name])
@@ -106,6 +109,19 @@ def _asking(recipe: Recipe, shape: Shape, machine: Machine, suites: dict[str, Su
         ram=needs.OVERHEAD_BYTES["cpu"] + (0 if machine.device == "cuda" else weights),
         vram=needs.OVERHEAD_BYTES["cuda"] + weights if machine.device == "cuda" else None,
         seconds=START_SECONDS + 2.0 * shape.parameters * tokens / machine.speed(shape),
+    )
+
+
+def _measuring(recipe: Recipe, shape: Shape, machine: Machine) -> Estimate:
+    """One forward pass over training rows; the file holds a float per input column."""
+    tokens = min(int(_count(recipe, recipe.data.datasets) * _row_tokens(recipe)), MEASURED_TOKENS)
+    asking = _asking(recipe, shape, machine, {})
+    columns = sum(tensor.columns for tensor in shape.tensors() if tensor.linear)
+    return Estimate(
+        ram=asking.ram,
+        vram=asking.vram,
+        disk=4 * columns,
+        seconds=START_SECONDS + 2.0 * shape.linear_parameters * tokens / machine.speed(shape),
     )
 
 
