@@ -69,7 +69,7 @@ def estimates_of(recipe: Recipe, machine: Machine) -> dict[str, Estimate]:
     if recipe.computes_imatrix:
         found["imatrix"] = _measuring(recipe, shape, machine)
     for name in recipe.export:
-        found[f"export.{name}"] = _export(shape, machine, name)
+        found[f"export.{name}"] = _export(recipe, shape, machine, name)
         suites = verified_suites(recipe, [gate for gate in recipe.gates if gate.scope == name])
         found[f"verify.{name}"] = _asking(recipe, shape, machine, suites)
     return found
@@ -125,8 +125,10 @@ def _measuring(recipe: Recipe, shape: Shape, machine: Machine) -> Estimate:
     )
 
 
-def _export(shape: Shape, machine: Machine, name: str) -> Estimate:
-    size = needs.export_size(shape, name)
+def _export(recipe: Recipe, shape: Shape, machine: Machine, name: str) -> Estimate:
+    options = recipe.export[name]  # type: ignore[index]
+    overrides = bool(options.tensor_types or options.token_embedding_type or options.output_tensor_type)
+    size = needs.export_size(shape, name, imatrix=bool(options.imatrix), overrides=overrides)
     speed = QUANTIZED_PER_SECOND.get(name, 2e8 / machine.cores) * machine.cores
     return Estimate(
         ram=needs.export_memory(shape, name),

@@ -55,7 +55,7 @@ def test_they_follow_the_recipe(tmp_path: Path) -> None:
     shape = shape_of("builtin:sprout")
     assert shape is not None
     assert found["export.gguf-q8_0"].disk == gguf_bytes(shape, "gguf-q8_0")
-    assert found["export.gguf-iq4_xs"].disk is None
+    assert found["export.gguf-iq4_xs"].disk == gguf_bytes(shape, "gguf-iq4_xs")
     assert found["train"].vram is None
 
 
