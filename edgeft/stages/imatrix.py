@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
 VERSION = 1
 ROWS = "train.parquet"
+TOKENS = 25_000
 
 
 class Params(BaseModel):
     model_config = ConfigDict(frozen=True)
 
-    tokens: int = Field(100_000, ge=1, description="tokens at most; rows are then taken spread evenly")
+    tokens: int = Field(TOKENS, ge=1, description="tokens at most; rows are then taken spread evenly")
 
 
 def run(params: Params, inputs: Inputs, work: Work) -> Outcome:

@@ -63,13 +63,17 @@ def watch(
     import torch
 
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    wanted = {name: tensor for name, tensor in tensors.items() if _BLOCK.match(name) and len(tensor.shape) > 1}
+    wanted = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if _BLOCK.match(name) and len(tensor.shape) > 1 and not name.endswith("_norm.weight")
+    }
     sums = _Sums()
     experts = _expert_parameters(inner, wanted)
     total, done = sum(map(len, rows)), 0
     with ExitStack() as stack:
         for name, tensor in wanted.items():
-            module = _module(inner, tensor)
+            module = _module(inner, tensor) if len(tensor.shape) == 2 else None
             if module is not None:
                 stack.callback(module.register_forward_pre_hook(sums.hook(name, tensor), with_kwargs=True).remove)
         if experts:
@@ -130,18 +134,19 @@ class _Sums:
         return found
 
 
-def _module(model: Any, tensor: Deferred | None) -> Any | None:
-    """The module that multiplies with a tensor: the one that its checkpoint name stands for."""
+def _paths(model: Any, tensor: Deferred | None) -> Iterator[str]:
+    """Where a tensor's weight may stand in the model: by its checkpoint name, or that of what it was made of; some
+    checkpoints leave the base model's prefix out."""
     while tensor is not None:
         path = str(getattr(tensor, "name", "")).removesuffix(".weight")
-        try:
-            found = model.get_submodule(path) if path else None
-        except AttributeError:
-            found = None
-        if found is not None:
-            return found
+        yield from (path, f"{model.base_model_prefix}.{path}")
         tensor = getattr(tensor, "base", None)
-    return None
+
+
+def _module(model: Any, tensor: Deferred) -> Any | None:
+    """The module that multiplies with a tensor."""
+    modules = dict(model.named_modules())
+    return next((modules[path] for path in _paths(model, tensor) if path in modules), None)
 
 
 def _batches(rows: Sequence[Sequence[int]], *, padded: bool) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -176,12 +181,14 @@ def _expert_parameters(model: Any, wanted: Mapping[str, Deferred]) -> list[tuple
         match = _BLOCK.match(name)
         if not match or not _EXPERTS.search(match[2]):
             continue
-        down = "down" in match[2]
+        paths, down = set(_paths(model, tensor)), "down" in match[2]
         for path, parameter in stacks:
             layer = re.search(r"\.(\d+)\.", path)
-            here = layer and layer[1] == match[1] and ("down" in path.rpartition(".")[2]) == down
+            alike = layer and layer[1] == match[1] and ("down" in path.rpartition(".")[2]) == down
+            here = path.removesuffix(".weight") in paths or alike
             if here and (parameter.shape[0], parameter.shape[-1]) == (tensor.shape[0], tensor.shape[-1]):
                 found.setdefault(parameter.data_ptr(), (parameter, []))[1].append(name)
+                break
     return [found[address] for address in sorted(found)]
 
 

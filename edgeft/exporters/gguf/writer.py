@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ALIGNMENT = 32
-READ_AHEAD = 2  # row chunks in float32 that wait to be quantized, at most
+READ_AHEAD = 1  # row chunks, of about 16 MB, that wait to be quantized; one more is being read
+_PIECE = 4 << 20  # values that are converted (to float32: 16 MB) and quantized at a time
 Metadata = Sequence[tuple[str, Any, str]]  # key, value, kind ("uint32", "string", "array", …)
 # (name, shape) -> float32 [matrices, columns], or None: how much each input column of a weight matters
 Importance = Callable[[str, tuple[int, ...]], Any]
@@ -163,26 +164,17 @@ def shard_path(path: Path, number: int, count: int) -> Path:
 # --- the data -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Chunk:
-    """Some rows of a tensor, ready to be quantized: bytes already, or float32 of the tensor's dimensions."""
-
-    name: str
-    values: NDArray[np.float32] | NDArray[np.uint8]
-    ready: bool
-
-
-def _read(header: Header, tensors: Mapping[str, Deferred]) -> Iterator[_Chunk]:
-    """The chunks of all tensors in file order; read, folded and converted in the thread that asks for them."""
-    for name, type_name in header.types.items():
+def _read(header: Header, tensors: Mapping[str, Deferred]) -> Iterator[tuple[str, torch.Tensor]]:
+    """The chunks of all tensors in file order, in the checkpoint's dtype; read and folded in the thread that asks."""
+    for name in header.types:
         for chunk in tensors[name].chunks():
-            yield _converted(name, tensors[name].name, chunk, type_name)
+            yield name, chunk
 
 
 def _write_part(
     path: Path,
     header: Header,
-    chunks: Iterator[_Chunk],
+    chunks: Iterator[tuple[str, torch.Tensor]],
     quantizer: Quantizer,
     importance: Importance | None,
     listen: Listener,
@@ -210,48 +202,52 @@ def _write_tensor(
     stream: BinaryIO,
     name: str,
     nbytes: int,
-    chunks: Iterator[_Chunk],
+    chunks: Iterator[tuple[str, torch.Tensor]],
     quantizer: Quantizer,
     type_name: str,
     weights: NDArray[np.float32] | None,
 ) -> None:
     written = matrix = 0
     while written < nbytes:
-        chunk = next(chunks, None)
-        if chunk is None or chunk.name != name:
+        found, chunk = next(chunks, (None, None))
+        if found != name or chunk is None:
             break
-        for piece in [chunk.values] if chunk.ready or chunk.values.ndim < 3 or weights is None else chunk.values:
-            if chunk.ready:
-                written += stream.write(piece.data)
-                continue
+        for rows in chunk if weights is not None and chunk.dim() > 2 else (chunk,):
             importance = None if weights is None else weights[min(matrix, len(weights) - 1)]
-            rows = piece.reshape(-1, piece.shape[-1])
-            written += stream.write(quantizer.quantize(rows, type_name, importance, of=name).data)
             matrix += 1
+            for piece in _pieces(rows):
+                written += stream.write(_encoded(quantizer, name, piece, type_name, importance).data)
     if written != nbytes:
         raise EdgeftError(f"{name!r} came out {written} bytes long instead of {nbytes}")
     stream.write(bytes(_padded(nbytes) - nbytes))
 
 
-def _converted(name: str, source: str, chunk: torch.Tensor, type_name: str) -> _Chunk:
-    """The bytes of some rows in an unquantized type, else their float32; always from the checkpoint's own (rounded)
-    values."""
+def _pieces(rows: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Rows of the last dimension, so many at a time that a float32 copy of them is small."""
+    flat = rows.reshape(-1, rows.shape[-1]) if rows.dim() else rows.reshape(1, 1)
+    yield from flat.split(max(1, _PIECE // max(1, flat.shape[-1])))
+
+
+def _encoded(
+    quantizer: Quantizer, name: str, rows: torch.Tensor, type_name: str, importance: NDArray[np.float32] | None
+) -> NDArray[np.uint8]:
+    """The bytes of some rows in a ggml type; always from the checkpoint's own (rounded) values."""
     import numpy as np
     import torch
 
     if type_name == "BF16":
-        return _Chunk(name, chunk.to(torch.bfloat16).contiguous().view(torch.int16).numpy().view(np.uint8), True)
-    values = chunk.float().contiguous()
-    if type_name == "F32":
-        return _Chunk(name, values.numpy().view(np.uint8), True)
+        return rows.to(torch.bfloat16).contiguous().view(torch.int16).numpy().view(np.uint8)
     if type_name == "F16":
-        half = values.half()
+        half = rows.contiguous() if rows.dtype is torch.float16 else rows.float().half()
         if not bool(torch.isfinite(half).all()):
             raise ModelError(
-                f"{source!r} has values beyond what 16-bit floats hold", do="export bf16 or a quantized type"
+                f"{name!r} has values beyond what 16-bit floats hold", do="export bf16 or a quantized type"
             )
-        return _Chunk(name, half.numpy().view(np.uint8), True)
-    return _Chunk(name, values.numpy(), False)
+        return half.contiguous().numpy().view(np.uint8)
+    values = rows.float().contiguous().numpy()
+    if type_name == "F32":
+        return values.view(np.uint8)
+    return quantizer.quantize(values, type_name, importance, of=name)
 
 
 def _padded(size: int) -> int:

@@ -24,6 +24,7 @@ from edgeft.exporters.gguf.types import TENSOR_TYPES, TYPES
 from edgeft.progress import silent
 from edgeft.weights import open_weights
 from edgeft.weights.checkpoint import read_config
+from tests.exporters.gguf.families_made import make_model
 from tests.models_made import make_llama
 
 QUANTIZED = [name for name, kind in TYPES.items() if not kind.plain]
@@ -45,14 +46,14 @@ def made(base: Path, path: Path, *, seed: int = 3) -> Imatrix:
     config = read_config(base)
     tensors = family_of(config).tensors(config, open_weights(base))
     draw = np.random.default_rng(seed)
-    entries = {
-        name: Entry(
-            (draw.exponential(size=(1, tensor.shape[-1])) ** 2 * 100).astype(np.float32),
-            np.array([700], dtype=np.float32),
-        )
-        for name, tensor in tensors.items()
-        if name.startswith("blk.") and len(tensor.shape) == 2
-    }
+    entries = {}
+    for name, tensor in tensors.items():
+        if name.startswith("blk.") and len(tensor.shape) > 1:
+            matrices = tensor.shape[0] if len(tensor.shape) > 2 else 1
+            sums = draw.exponential(size=(matrices, tensor.shape[-1])) ** 2 * 100
+            counts = np.array([700] * matrices, dtype=np.float32)
+            counts[1:2] = 0
+            entries[name] = Entry((sums * (counts[:, None] > 0)).astype(np.float32), counts)
     write_imatrix(path, Imatrix(entries, ("rows of a test",), 3, 512))
     return read_imatrix(path)
 
@@ -163,6 +164,20 @@ def test_a_matrix_changes_the_quants(source: ExportSource, tmp_path: Path) -> No
     assert {name for name in first if first[name] != second[name]} == {
         name for name in first if name.startswith("blk.") and "norm" not in name
     }
+
+
+@pytest.mark.parametrize(
+    "type_name", slow_searches(["q4_0", "q4_k_m", "iq4_xs", "q2_k_s"], ["q4_k_m", "iq4_xs", "q2_k_s"])
+)
+def test_experts_each_have_their_own(type_name: str, tmp_path: Path) -> None:
+    """Also an expert that saw no token."""
+    base = make_model(tmp_path / "base", "qwen3moe")
+    imatrix = made(base, tmp_path / "imatrix.gguf")
+    source = ExportSource(base, name="moe")
+    plain, _ = exported(source, "bf16", tmp_path / "plain")
+    ours, _ = exported(source, type_name, tmp_path / "ours", imatrix=tmp_path / "imatrix.gguf")
+    assert any(len(entry.counts) > 1 for entry in imatrix.entries.values())
+    assert ours.read_bytes() == requantized(plain, type_name, tmp_path / "theirs.gguf", imatrix)
 
 
 # --- types of single tensors ----------------------------------------------------------------------------------------

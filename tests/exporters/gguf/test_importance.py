@@ -16,6 +16,7 @@ from edgeft.exporters.gguf import importance
 from edgeft.exporters.gguf.imatrix import read_imatrix, write_imatrix
 from edgeft.exporters.gguf.importance import compute, watch
 from edgeft.progress import Progress
+from tests.exporters.gguf.families_made import MODELS, make_model
 from tests.models_made import TEXTS, make_llama
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "imatrix" / "imatrix.gguf"
@@ -108,6 +109,35 @@ def test_experts_count_the_tokens_routed_to_them() -> None:
         assert sum(counts) == 2 * 10
         assert np.allclose(entry.sums, want.numpy(), rtol=1e-4), name
     assert found["blk.1.attn_q.weight"].counts.tolist() == [10]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_family_is_watched_whole(name: str, tmp_path: Path) -> None:
+    """Fused, stacked and turned weights too; what the checkpoint calls them is found in the model."""
+    base = make_model(tmp_path / "base", name)
+    found, unseen = compute(base, None, [list(range(20, 50)), list(range(100, 110))], dataset="x")
+    assert unseen == []
+    for weight, entry in found.entries.items():
+        if weight.endswith("_exps.weight"):
+            assert len(entry.counts) > 1
+            assert entry.counts.sum() % 40 == 0
+        else:
+            assert entry.counts.tolist() == [40], weight
+    assert set(found.entries) == {
+        tensor.name
+        for tensor in tensors_of(base)
+        if tensor.name.startswith("blk.") and len(tensor.shape) > 1 and "norm" not in tensor.name
+    }
+
+
+def tensors_of(base: Path) -> list[Any]:
+    from edgeft.exporters.gguf.families import family_of
+    from edgeft.weights import open_weights
+    from edgeft.weights.checkpoint import read_config
+
+    config = read_config(base)
+    tensors = family_of(config).tensors(config, open_weights(base))
+    return [SimpleNamespace(name=name, shape=tensor.shape) for name, tensor in tensors.items()]
 
 
 def test_without_rows(tiny_llama: Path) -> None:
