@@ -58,14 +58,20 @@ class Folded(Deferred):
             at += count
             yield merged.to(torch_dtype(self.dtype))
 
-    def deltas(self, rows: int) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
-        """float32 (change, DoRA factor or None) of `rows` rows at a time: `unmerge` takes them away again."""
+    def undone(self, merged: Deferred) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """float32 (base, base as `merged` without the change gives it, merged), a row chunk at a time; of DoRA all
+        are in the scale of the merged weight."""
         a, b = matrix(self.lora.a), matrix(self.lora.b)
         factor = self._factor(a, b, None) if self.lora.magnitude else None
-        for at in range(0, self.n_rows, rows):
-            stop = min(at + rows, self.n_rows)
-            cut = factor if factor is None or self.lora.transposed else factor[at:stop]
-            yield self._delta(a, b, at, stop), cut
+        at = 0
+        for chunk in self.base.chunks(self.rows_for()):
+            stop = at + chunk.shape[0]
+            base, values, delta = chunk.float(), merged.rows(at, stop).float(), self._delta(a, b, at, stop)
+            if factor is not None:
+                cut = factor if self.lora.transposed else factor[at:stop]
+                base, delta = base * cut, delta * cut
+            yield base, values - delta, values
+            at = stop
 
     def _factor(self, a: torch.Tensor, b: torch.Tensor, whole: torch.Tensor | None) -> torch.Tensor:
         """DoRA's magnitude / norm, float32 (rows, 1) or, transposed, (1, columns). The norm is that of the changed
