@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeft.errors import ModelError
-from edgeft.weights.checkpoint import read_table
+from edgeft.weights.checkpoint import read_table, shard_path
 from edgeft.weights.deferred import Deferred
 from edgeft.weights.dtypes import FLOATS
 from edgeft.weights.safetensors import open_file
@@ -116,7 +116,7 @@ def open_adapter(folder: Path) -> Adapter:
                 do="save it again where you trust it: model.save_pretrained(folder)",
             )
         raise ModelError(f"the adapter has no {WEIGHTS}", where=folder)
-    tensors = open_file(folder / WEIGHTS)
+    tensors = open_file(shard_path(folder, WEIGHTS))
     pairs: dict[str, dict[str, Deferred]] = {}
     embeddings: set[str] = set()
     replaced: dict[str, Deferred] = {}

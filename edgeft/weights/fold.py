@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 _WHOLE = 512 << 20
 
 
+_REMEDIES = {
+    "the base's": "the checkpoint is damaged: copy or download it again",
+    "the merged": "the base holds such values, or the change is too large for the checkpoint's dtype",
+    "the adapter's": "the training diverged: lower the learning rate and train again",
+}
+
+
 class Cast(Deferred):
     """A tensor in another float dtype, rounded once."""
 
@@ -140,6 +147,7 @@ def matrix(tensor: Deferred) -> torch.Tensor:
     if not bool(torch.isfinite(values).all()):
         raise ModelError(
             f"the adapter's {tensor.name!r} holds NaN or infinite values",
+            where=getattr(tensor, "path", None),
             do="the training diverged: lower the learning rate and train again",
         )
     return values
@@ -157,5 +165,7 @@ class Finite(Deferred):
         for chunk in self.base.chunks(rows, start=start, stop=stop):
             # NaN goes through minimum and maximum, which are much cheaper than a test of every value.
             if chunk.numel() and not all(bool(torch.isfinite(end)) for end in torch.aminmax(chunk)):
-                raise ModelError(f"{self.whose} weight {self.name!r} holds NaN or infinite values")
+                raise ModelError(
+                    f"{self.whose} weight {self.name!r} holds NaN or infinite values", do=_REMEDIES.get(self.whose)
+                )
             yield chunk
