@@ -39,8 +39,11 @@ def _numbers(ctx: click.Context, _: click.Parameter, value: str | None) -> tuple
 @merge_base_option
 @click.option("--out", type=click.Path(path_type=Path), help="The folder to write; it must not be there yet.")
 @click.option(
-    "--check", type=click.Path(path_type=Path), help="Write nothing: take the adapter out of this merge again."
+    "--check",
+    type=click.Path(path_type=Path),
+    help="Write nothing: take the adapter out of this merge again, or compare with this .gguf file.",
 )
+@click.option("--out-adapter", type=click.Path(path_type=Path), help="Write the combined or scaled adapter, no merge.")
 @json_option
 def command(
     base: str,
@@ -54,14 +57,15 @@ def command(
     merge_base: str,
     out: Path | None,
     check: Path | None,
+    out_adapter: Path | None,
     as_json: bool,
 ) -> None:
     """Fold an adapter, or several combined, into their base model, tensor by tensor, and write the checkpoint to --out.
-    With --check, tell whether the base comes back out of a merge."""
+    With --check, tell whether the base comes back out of a merge, or whether a GGUF file holds what it should."""
     from edgeft.cli.folders import adapter_of, base_folder, build, tell
 
-    if (out is None) == (check is None):
-        raise UsageError("merge needs either --out or --check")
+    if [out, check, out_adapter].count(None) != 2:
+        raise UsageError("merge needs one of --out, --check and --out-adapter")
     several = len(adapters) > 1
     if not several and (method or density is not None or rank or weights):
         raise UsageError("--weights, --method, --density and --rank are for several adapters", do="one takes --scale")
@@ -69,6 +73,10 @@ def command(
         raise UsageError("--scale is for one adapter", do="several take --weights")
     given = [found.path for folder in adapters if (found := adapter_of(folder)) is not None]
     how = Recipe(weights or (1.0,) * len(given), method or "linear", density, rank, seed) if several else None
+    if out_adapter is not None:
+        _write_adapter(given, how, scale, out_adapter)
+        print_json({"path": out_adapter, "kind": "adapter"}) if as_json else click.echo(str(out_adapter))
+        return
     folder = base_folder(base)
     with _one(given, how, scale) as adapter:
         if check is not None:
@@ -85,18 +93,43 @@ def _one(adapters: list[Path], how: Recipe | None, scale: float | None) -> Itera
     """The adapter as it is, or a folder for the time being with the scaled or combined one."""
     import tempfile
 
-    from edgeft import extras
-
     if how is None and scale is None:
         yield adapters[0]
         return
-    extras.require("train")
     with tempfile.TemporaryDirectory(prefix="edgeft-") as name:
-        if how is not None:
-            combine(adapters, how, Path(name))
-        elif scale is not None:
-            scaled(adapters[0], scale, Path(name))
+        _make_adapter(adapters, how, scale, Path(name))
         yield Path(name)
+
+
+def _make_adapter(adapters: list[Path], how: Recipe | None, scale: float | None, folder: Path) -> None:
+    from edgeft import extras
+
+    extras.require("train")
+    if how is not None:
+        combine(adapters, how, folder)
+    else:
+        scaled(adapters[0], 1.0 if scale is None else scale, folder)
+
+
+def _write_adapter(adapters: list[Path], how: Recipe | None, scale: float | None, out: Path) -> None:
+    """A new adapter's folder, which appears whole: every command that takes an adapter takes it."""
+    from edgeft import files
+    from edgeft.cli.folders import refuse_existing
+    from edgeft.errors import storage_errors
+
+    refuse_existing(out)
+    if how is None and scale is None:
+        raise UsageError("--out-adapter needs several adapters or --scale")
+    partial = out.with_name(f".{out.name}.partial")
+    with storage_errors(out.parent):
+        files.remove_tree(partial)
+        partial.mkdir(parents=True)
+        try:
+            _make_adapter(adapters, how, scale, partial)
+            files.sync_tree(partial)
+            partial.rename(out)
+        finally:
+            files.remove_tree(partial)
 
 
 def _check(base: Path, adapter: Path, merged: Path, merge_base: str, *, as_json: bool) -> None:
@@ -105,6 +138,9 @@ def _check(base: Path, adapter: Path, merged: Path, merge_base: str, *, as_json:
     from edgeft.weights.unmerge import unmerged
 
     extras.require("train")
+    if merged.suffix == ".gguf":
+        _check_gguf(base, adapter, merged, merge_base, as_json=as_json)
+        return
     found = unmerged(base, adapter, merged, merge_base=merge_base)
     if as_json:
         print_json(found.as_json())
@@ -123,4 +159,29 @@ def _check(base: Path, adapter: Path, merged: Path, merge_base: str, *, as_json:
             f"the base is not restored within rounding: {found.largest:.4g} units in the last place",
             where=merged,
             do="another adapter, strength or --merge-base was folded in, or the sum was rounded twice",
+        )
+
+
+def _check_gguf(base: Path, adapter: Path, path: Path, merge_base: str, *, as_json: bool) -> None:
+    """A GGUF file's tensors against base and adapter folded here; code 4 when they are not those."""
+    from edgeft.exporters.gguf.families import family_of
+    from edgeft.weights import open_weights
+    from edgeft.weights.checkpoint import read_config
+    from edgeft.weights.compare import compare
+    from edgeft.weights.gguf_file import open_gguf
+
+    config = read_config(base)
+    wanted = family_of(config).tensors(config, open_weights(base, adapter, merge_base=merge_base))
+    found = compare(wanted, open_gguf(path))
+    if as_json:
+        print_json(found.as_json())
+    else:
+        click.echo(f"{'type':<8} {'tensors':>8} {'equal':>8} {'largest relative error':>24}")
+        for name, of in found.types.items():
+            click.echo(f"{name:<8} {of.tensors:>8} {of.equal:>8} {of.largest:>24.3g}  {of.worst or ''}".rstrip())
+    if found.wrong:
+        raise JudgementError(
+            f"{len(found.wrong)} tensors of the file are not what base and adapter give, the first: {found.wrong[0]!r}",
+            where=path,
+            do="another adapter, base, strength or --merge-base went into it",
         )

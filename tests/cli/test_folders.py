@@ -65,7 +65,11 @@ def test_several_adapters_are_combined_and_recorded(
     name = "model.layers.0.mlp.up_proj.weight"
     ties, linear = (load_file(tmp_path / kind / "model.safetensors")[name] for kind in ("ties", "linear"))
     assert not torch.equal(ties, linear)
-    assert main([*map(str, both), "--method", "tie", "--out", str(tmp_path / "x")]) == 2
+    told(capsys, *both, *chosen, "--out-adapter", tmp_path / "combined")
+    told(capsys, "merge", "--base", tiny_llama, "--adapter", tmp_path / "combined", "--out", tmp_path / "again")
+    assert torch.equal(load_file(tmp_path / "again" / "model.safetensors")[name], ties)
+    assert main([*map(str, both), "--method", "tie", "--out-adapter", str(tmp_path / "x")]) == 2
+    assert not [path for path in tmp_path.iterdir() if "x" in path.name]
     assert "unknown method 'tie'" in capsys.readouterr().err
 
 
@@ -83,7 +87,8 @@ def test_scaled_merge_and_its_check(tiny_llama: Path, tiny_adapter: Path, tmp_pa
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ((), "either --out or --check"),
+        ((), "one of --out, --check and --out-adapter"),
+        (("--out-adapter", "x"), "needs several adapters or --scale"),
         (("--method", "ties", "--out", "x"), "for several adapters"),
         (("--adapter", "b", "--scale", "0.5", "--out", "x"), "--scale is for one adapter"),
         (("--merge-base", "auto", "--out", "OUT"), "which only a recipe makes"),
