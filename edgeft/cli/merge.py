@@ -63,6 +63,7 @@ def command(
     """Fold an adapter, or several combined, into their base model, tensor by tensor, and write the checkpoint to --out.
     With --check, tell whether the base comes back out of a merge, or whether a GGUF file holds what it should."""
     from edgeft.cli.folders import adapter_of, base_folder, build, tell
+    from edgeft.cli.quiet import quiet_libraries
 
     if [out, check, out_adapter].count(None) != 2:
         raise UsageError("merge needs one of --out, --check and --out-adapter")
@@ -77,6 +78,7 @@ def command(
         _write_adapter(given, how, scale, out_adapter)
         print_json({"path": out_adapter, "kind": "adapter"}) if as_json else click.echo(str(out_adapter))
         return
+    quiet_libraries(debug=click.get_current_context().find_root().obj.debug)
     folder = base_folder(base)
     with _one(given, how, scale) as adapter:
         if check is not None:

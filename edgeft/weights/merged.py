@@ -16,6 +16,7 @@ from edgeft.weights.checkpoint import open_checkpoint, read_config
 from edgeft.weights.deferred import Deferred, Weights
 from edgeft.weights.dequantized import Dequantized, FourBit
 from edgeft.weights.dtypes import FLOATS
+from edgeft.weights.experts import expanded
 from edgeft.weights.fold import Cast, Finite, Folded, Retaught, Shifted
 from edgeft.weights.fourbit import check_quantization, is_four_bit, unpacked
 
@@ -86,7 +87,7 @@ def open_parts(base: Path, adapter: Path, *, merge_base: str = "dequantized") ->
     _check_merge_base(merge_base)
     config = read_config(base)
     tensors, packed = _base(base, config)
-    opened = open_adapter(adapter)
+    opened = expanded(open_adapter(adapter), tensors)
     # The values of a 4-bit checkpoint are those that were trained on: there is nothing to quantize once more.
     four_bit = quantization(adapter) if merge_base == "dequantized" and not packed else None
     _check_fit(base, config, tensors, opened, four_bit)

@@ -111,7 +111,7 @@ def _steps(values: torch.Tensor, dtype: str) -> torch.Tensor:
 
     bits, smallest = _PRECISION[dtype]
     exponents = torch.frexp(values.double()).exponent
-    return torch.ldexp(torch.ones((), dtype=torch.float64), (exponents - bits).clamp(min=smallest))
+    return torch.ldexp(torch.ones_like(values, dtype=torch.float64), (exponents - bits).clamp(min=smallest))
 
 
 def _equal(wanted: Deferred, found: Deferred) -> bool:
