@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgeft import extras
-from edgeft.artifact import Outcome
+from edgeft.artifact import Artifact, Outcome
+from edgeft.files import read_json
 from edgeft.pipeline.stage import Inputs, Work
 from edgeft.recipe.names import MergeBase
 from edgeft.stages.export import options_of, source_of
 
 VERSION = 1
+COMBINED, _RECORD = "combined", "combined.json"
 
 
 class Params(BaseModel):
@@ -30,4 +34,9 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
     from edgeft.exporters import hf
 
     done = hf.export(source_of(inputs, params.merge_base), work.folder, options_of(params.threads), work.listen)
-    return Outcome("model", facts=done.facts, measurements=done.measurements)
+    return Outcome("model", facts={**done.facts, **_combined(inputs["adapter"])}, measurements=done.measurements)
+
+
+def _combined(adapter: Artifact) -> dict[str, Any]:
+    """What a combined or scaled adapter was made of."""
+    return {COMBINED: read_json(adapter.path / _RECORD)} if (adapter.path / _RECORD).is_file() else {}

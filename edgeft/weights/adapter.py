@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeft.errors import ModelError
-from edgeft.weights.checkpoint import read_table
+from edgeft.weights.checkpoint import read_table, shard_path
 from edgeft.weights.deferred import Deferred
 from edgeft.weights.dtypes import FLOATS
 from edgeft.weights.safetensors import open_file
@@ -116,7 +116,7 @@ def open_adapter(folder: Path) -> Adapter:
                 do="save it again where you trust it: model.save_pretrained(folder)",
             )
         raise ModelError(f"the adapter has no {WEIGHTS}", where=folder)
-    tensors = open_file(folder / WEIGHTS)
+    tensors = open_file(shard_path(folder, WEIGHTS))
     pairs: dict[str, dict[str, Deferred]] = {}
     embeddings: set[str] = set()
     replaced: dict[str, Deferred] = {}
@@ -128,7 +128,7 @@ def open_adapter(folder: Path) -> Adapter:
         match = _LORA.match(name)
         if match and tensor.name.startswith(PREFIX):
             side = "bias" if match["kind"] == "bias" else match["side"]
-            pairs.setdefault(match["module"].replace(".base_layer", ""), {})[side] = tensor
+            pairs.setdefault(match["module"], {})[side] = tensor
             if match["embedding"]:
                 embeddings.add(match["module"])
         elif key.startswith(PREFIX) and name.endswith(_TOKENS):
@@ -174,11 +174,8 @@ def _check_config(folder: Path, config: Mapping[str, Any]) -> None:
     for option, what in _REFUSED.items():
         if config.get(option):
             raise ModelError(f"the adapter uses {what} ({option}), which edgeft cannot fold exactly", where=where)
-    if config.get("target_parameters"):
-        raise ModelError(
-            "the adapter targets bare parameters (target_parameters), whose names in a checkpoint edgeft does not know",
-            where=where,
-        )
+    if config.get("target_parameters") and (config.get("rank_pattern") or config.get("alpha_pattern")):
+        raise ModelError("the adapter targets bare parameters (target_parameters) with rank patterns", where=where)
     if config.get("init_lora_weights", True) not in _PLAIN_INIT:
         raise ModelError(
             f"the adapter was started with {config['init_lora_weights']!r}, which also changes the base weights",
@@ -209,7 +206,13 @@ def _lora(
         raise ModelError(f"{module!r} has {'no' if magnitude is None else 'a'} DoRA magnitude vector", where=where)
     rank = int(_pattern(config.get("rank_pattern"), module, config.get("r")))
     alpha = float(_pattern(config.get("alpha_pattern"), module, config.get("lora_alpha")))
-    if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != rank or b.shape[1] != rank:
+    if (
+        len(a.shape) != 2
+        or len(b.shape) != 2
+        or a.shape[0] % rank
+        or b.shape[1] != a.shape[0]
+        or (a.shape[0] != rank and not config.get("target_parameters"))
+    ):
         raise ModelError(
             f"the matrices of {module!r} are {a.shape} and {b.shape}; {CONFIG} says rank {rank}", where=where
         )

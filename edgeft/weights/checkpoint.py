@@ -79,7 +79,7 @@ def shard_path(folder: Path, name: str) -> Path:
         # In the hub's cache snapshots/COMMIT/x links to ../../blobs/HASH.
         allowed = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
         if not any(target.is_relative_to(place) for place in allowed):
-            raise ModelError("this weight file is a link that leads out of the model's folder", where=path)
+            raise ModelError("this weight file is a link that leads out of its folder", where=path)
     return path
 
 

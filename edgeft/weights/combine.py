@@ -176,6 +176,8 @@ def _seed(seed: int, module: str) -> int:
 
 def _only_matrices(adapter: Adapter, *, dora: bool) -> None:
     """Refuse what the methods say nothing about."""
+    if adapter.config.get("target_parameters"):
+        raise ModelError("the adapter targets bare parameters, which cannot be weighted", where=adapter.folder)
     odd = {
         "trained biases": adapter.shifts,
         "modules saved whole": adapter.replaced,

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 _WHOLE = 512 << 20
 
 
+_REMEDIES = {
+    "the base's": "the checkpoint is damaged: copy or download it again",
+    "the merged": "the base holds such values, or the change is too large for the checkpoint's dtype",
+    "the adapter's": "the training diverged: lower the learning rate and train again",
+}
+
+
 class Cast(Deferred):
     """A tensor in another float dtype, rounded once."""
 
@@ -58,14 +65,20 @@ class Folded(Deferred):
             at += count
             yield merged.to(torch_dtype(self.dtype))
 
-    def deltas(self, rows: int) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
-        """float32 (change, DoRA factor or None) of `rows` rows at a time: `unmerge` takes them away again."""
+    def undone(self, merged: Deferred) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """float32 (base, base as `merged` without the change gives it, merged), a row chunk at a time; of DoRA all
+        are in the scale of the merged weight."""
         a, b = matrix(self.lora.a), matrix(self.lora.b)
         factor = self._factor(a, b, None) if self.lora.magnitude else None
-        for at in range(0, self.n_rows, rows):
-            stop = min(at + rows, self.n_rows)
-            cut = factor if factor is None or self.lora.transposed else factor[at:stop]
-            yield self._delta(a, b, at, stop), cut
+        at = 0
+        for chunk in self.base.chunks(self.rows_for()):
+            stop = at + chunk.shape[0]
+            base, values, delta = chunk.float(), merged.rows(at, stop).float(), self._delta(a, b, at, stop)
+            if factor is not None:
+                cut = factor if self.lora.transposed else factor[at:stop]
+                base, delta = base * cut, delta * cut
+            yield base, values - delta, values
+            at = stop
 
     def _factor(self, a: torch.Tensor, b: torch.Tensor, whole: torch.Tensor | None) -> torch.Tensor:
         """DoRA's magnitude / norm, float32 (rows, 1) or, transposed, (1, columns). The norm is that of the changed
@@ -134,6 +147,7 @@ def matrix(tensor: Deferred) -> torch.Tensor:
     if not bool(torch.isfinite(values).all()):
         raise ModelError(
             f"the adapter's {tensor.name!r} holds NaN or infinite values",
+            where=getattr(tensor, "path", None),
             do="the training diverged: lower the learning rate and train again",
         )
     return values
@@ -151,5 +165,7 @@ class Finite(Deferred):
         for chunk in self.base.chunks(rows, start=start, stop=stop):
             # NaN goes through minimum and maximum, which are much cheaper than a test of every value.
             if chunk.numel() and not all(bool(torch.isfinite(end)) for end in torch.aminmax(chunk)):
-                raise ModelError(f"{self.whose} weight {self.name!r} holds NaN or infinite values")
+                raise ModelError(
+                    f"{self.whose} weight {self.name!r} holds NaN or infinite values", do=_REMEDIES.get(self.whose)
+                )
             yield chunk

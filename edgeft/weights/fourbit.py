@@ -116,6 +116,8 @@ def _state(blob: Deferred, name: str, where: Path) -> State:
         raise _wrong(name, f"its quant_state has {blob.nbytes} bytes of {blob.dtype}", where)
     try:
         table = json.loads(bytes(blob.read().tolist()).decode("utf-8"))
+        if not isinstance(table, dict):
+            raise TypeError("it is not a table")
         nested = table.get("nested_blocksize") is not None
         state = State(
             quant_type=str(table["quant_type"]),
@@ -126,8 +128,10 @@ def _state(blob: Deferred, name: str, where: Path) -> State:
             offset=float(table["nested_offset"]) if nested else 0.0,
         )
         numbers = [*state.shape, state.blocksize, state.nested_blocksize]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise _wrong(name, f"its quant_state cannot be read ({type(error).__name__}: {error})", where) from None
+    except KeyError as error:
+        raise _wrong(name, f"its quant_state does not know its {error}", where) from None
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise _wrong(name, f"its quant_state cannot be read ({error})", where) from None
     whole = all(type(number) is int and 0 <= number < 1 << 40 for number in numbers) and 0 < len(state.shape) <= 8
     if not whole or not math.isfinite(state.offset) or state.blocksize not in BLOCKS or state.nested_blocksize < 0:
         raise _wrong(name, "the numbers of its quant_state are absurd", where)

@@ -5,6 +5,7 @@ Called by the exporters (through `ExportSource.weights`). Reads headers and JSON
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from edgeft.weights.checkpoint import open_checkpoint, read_config
 from edgeft.weights.deferred import Deferred, Weights
 from edgeft.weights.dequantized import Dequantized, FourBit
 from edgeft.weights.dtypes import FLOATS
+from edgeft.weights.experts import expanded
 from edgeft.weights.fold import Cast, Finite, Folded, Retaught, Shifted
 from edgeft.weights.fourbit import check_quantization, is_four_bit, unpacked
 
@@ -24,6 +26,47 @@ _CONV1D = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")  # model ty
 _HEADS = ("lm_head.weight", "score.weight")  # plain linear layers also there
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A base's tensors and what an adapter does to them, known to fit together."""
+
+    tensors: Weights
+    adapter: Adapter
+    four_bit: FourBit | None
+    conv1d: bool
+
+    def source(self, name: str) -> Deferred:
+        """What a weight's change is folded into: the checkpoint's own, saved whole by the adapter, or dequantized."""
+        tensor = self.tensors[name]
+        if name in self.adapter.replaced:
+            saved = self.adapter.replaced[name]
+            return saved if saved.dtype == tensor.dtype else Cast(saved, tensor.dtype)
+        if self.four_bit and name in self.four_bit.weights:
+            return Dequantized(tensor, self.four_bit)
+        return tensor
+
+    def folded(self, name: str) -> Folded:
+        """A weight with its low-rank change."""
+        tensor = self.tensors[name]
+        return Folded(self.source(name), self.adapter.loras[name].fitted(tensor.shape, self.conv1d), tensor.dtype)
+
+    def merged(self, name: str) -> Deferred:
+        """A weight as the merged model has it, its values checked as they pass."""
+        tensor, adapter = self.tensors[name], self.adapter
+        dtype = tensor.dtype
+        if dtype not in FLOATS:
+            return tensor
+        if name in adapter.loras:
+            return Finite(self.folded(name), name, "the merged")
+        source = self.source(name)
+        if name in adapter.shifts:
+            return Finite(Shifted(source, adapter.shifts[name], dtype), name, "the merged")
+        source = source if source.dtype == dtype else Cast(source, dtype)
+        if name in adapter.tokens:
+            source = Retaught(source, adapter.tokens[name])
+        return Finite(source, name, "the adapter's" if name in adapter.replaced else "the base's")
+
+
 def open_weights(base: Path, adapter: Path | None = None, *, merge_base: str = "dequantized") -> Weights:
     """The merged weights of a checkpoint folder: same names, shapes, dtypes and order as the base. A bitsandbytes 4-bit
     checkpoint is taken dequantized, in the dtype that its weights had before.
@@ -31,22 +74,37 @@ def open_weights(base: Path, adapter: Path | None = None, *, merge_base: str = "
     merge_base  "dequantized": weights that `training.json` says were quantized in training are taken as the 4-bit model
                 held them; "pristine": as the checkpoint has them. Raises `ModelError` for what does not fit together.
     """
-    if merge_base not in MERGE_BASES:
-        raise ModelError(f"unknown merge_base {merge_base!r}", do=f"known: {', '.join(MERGE_BASES)}")
-    config = read_config(base)
-    check_quantization(config, base / "config.json")
-    tensors = open_checkpoint(base)
-    packed = bool(config.get("quantization_config")) or is_four_bit(tensors)
-    if packed:
-        tensors = unpacked(tensors, base)
+    _check_merge_base(merge_base)
     if adapter is None:
+        tensors, _ = _base(base, read_config(base))
         return {name: _checked(tensor) for name, tensor in tensors.items()}
-    opened = open_adapter(adapter)
+    opened = open_parts(base, adapter, merge_base=merge_base)
+    return {name: opened.merged(name) for name in opened.tensors}
+
+
+def open_parts(base: Path, adapter: Path, *, merge_base: str = "dequantized") -> Opened:
+    """A base and an adapter apart, as `open_weights` folds them."""
+    _check_merge_base(merge_base)
+    config = read_config(base)
+    tensors, packed = _base(base, config)
+    opened = expanded(open_adapter(adapter), tensors)
     # The values of a 4-bit checkpoint are those that were trained on: there is nothing to quantize once more.
     four_bit = quantization(adapter) if merge_base == "dequantized" and not packed else None
     _check_fit(base, config, tensors, opened, four_bit)
-    conv1d = _is_conv1d(config, tensors, opened)
-    return {name: _merged(tensor, opened, four_bit, conv1d) for name, tensor in tensors.items()}
+    return Opened(tensors, opened, four_bit, _is_conv1d(config, tensors, opened))
+
+
+def _check_merge_base(merge_base: str) -> None:
+    if merge_base not in MERGE_BASES:
+        raise ModelError(f"unknown merge_base {merge_base!r}", do=f"known: {', '.join(MERGE_BASES)}")
+
+
+def _base(base: Path, config: dict[str, Any]) -> tuple[dict[str, Deferred], bool]:
+    """The base's tensors, and whether they lie there in 4 bits."""
+    check_quantization(config, base / "config.json")
+    tensors = open_checkpoint(base)
+    packed = bool(config.get("quantization_config")) or is_four_bit(tensors)
+    return (unpacked(tensors, base) if packed else tensors), packed
 
 
 def _is_conv1d(config: dict[str, Any], tensors: dict[str, Deferred], adapter: Adapter) -> bool:
@@ -74,27 +132,6 @@ def quantization(adapter: Path) -> FourBit | None:
 
 def _checked(tensor: Deferred) -> Deferred:
     return Finite(tensor, tensor.name, "the base's") if tensor.dtype in FLOATS else tensor
-
-
-def _merged(tensor: Deferred, adapter: Adapter, four_bit: FourBit | None, conv1d: bool) -> Deferred:
-    name, dtype = tensor.name, tensor.dtype
-    if dtype not in FLOATS:
-        return tensor
-    source: Deferred = tensor
-    if name in adapter.replaced:
-        source = adapter.replaced[name]
-        source = source if source.dtype == dtype else Cast(source, dtype)
-    elif four_bit and name in four_bit.weights:
-        source = Dequantized(tensor, four_bit)
-    if name in adapter.loras:
-        lora = adapter.loras[name].fitted(tensor.shape, conv1d)
-        return Finite(Folded(source, lora, dtype), name, "the merged")
-    if name in adapter.shifts:
-        return Finite(Shifted(source, adapter.shifts[name], dtype), name, "the merged")
-    if name in adapter.tokens:
-        source = Retaught(source if source.dtype == dtype else Cast(source, dtype), adapter.tokens[name])
-    whose = "the adapter's" if name in adapter.replaced else "the base's"
-    return Finite(source if source.dtype == dtype else Cast(source, dtype), name, whose)
 
 
 def _check_fit(

@@ -48,6 +48,62 @@ def test_merge_gives_peft_s_own_merge(tiny_llama: Path, tiny_adapter: Path, tmp_
     assert all(torch.allclose(ours[name].float(), theirs[name].float(), atol=2e-2) for name in ours)
 
 
+def test_several_adapters_are_combined_and_recorded(
+    tiny_llama: Path, tiny_adapter: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    other = make_adapter(tmp_path / "other", tiny_llama, seed=4)
+    both = ("merge", "--base", tiny_llama, "--adapter", tiny_adapter, "--adapter", other)
+    chosen = ("--weights", "0.7,0.3", "--method", "ties", "--density", "0.5")
+    result = told(capsys, *both, *chosen, "--out", tmp_path / "ties")
+    record = result["facts"]["combined"]
+    assert (record["method"], record["weights"], record["density"]) == ("ties", [0.7, 0.3], 0.5)
+    assert [entry["name"] for entry in record["adapters"]][1] == "other"
+    told(capsys, *both, "--out", tmp_path / "linear")
+    name = "model.layers.0.mlp.up_proj.weight"
+    ties, linear = (load_file(tmp_path / kind / "model.safetensors")[name] for kind in ("ties", "linear"))
+    assert not torch.equal(ties, linear)
+    told(capsys, *both, *chosen, "--out-adapter", tmp_path / "combined")
+    told(capsys, "merge", "--base", tiny_llama, "--adapter", tmp_path / "combined", "--out", tmp_path / "again")
+    assert torch.equal(load_file(tmp_path / "again" / "model.safetensors")[name], ties)
+    assert main([*map(str, both), "--method", "tie", "--out-adapter", str(tmp_path / "x")]) == 2
+    assert not [path for path in tmp_path.iterdir() if "x" in path.name]
+    assert "unknown method 'tie'" in capsys.readouterr().err
+
+
+def test_scaled_merge_and_its_check(tiny_llama: Path, tiny_adapter: Path, tmp_path: Path, capsys: Captured) -> None:
+    one = ("merge", "--base", tiny_llama, "--adapter", tiny_adapter)
+    result = told(capsys, *one, "--scale", "0.8", "--out", tmp_path / "merged")
+    assert result["facts"]["combined"]["weights"] == [0.8]
+    found = told(capsys, *one, "--scale", "0.8", "--check", tmp_path / "merged")
+    assert (found["restored"], found["changed"]) == (True, 14)
+    assert found["largest_ulp"] <= 0.51
+    assert main([*map(str, one), "--check", str(tmp_path / "merged")]) == 4
+    assert "not restored within rounding" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ((), "one of --out, --check and --out-adapter"),
+        (("--out-adapter", "x"), "needs several adapters or --scale"),
+        (("--method", "ties", "--out", "x"), "for several adapters"),
+        (("--adapter", "b", "--scale", "0.5", "--out", "x"), "--scale is for one adapter"),
+        (("--merge-base", "auto", "--out", "OUT"), "which only a recipe makes"),
+        (("--adapter", "b", "--weights", "a,b", "--out", "x"), "not a list of numbers"),
+    ],
+)
+def test_merge_options_that_contradict(
+    tiny_llama: Path, tiny_adapter: Path, tmp_path: Path, capsys: Captured, options: tuple[str, ...], says: str
+) -> None:
+    given = [str(tmp_path / "out") if option == "OUT" else option for option in options]
+    assert main(["merge", "--base", str(tiny_llama), "--adapter", str(tiny_adapter), *given]) == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_is_there_is_not_overwritten(
     tiny_llama: Path, tiny_adapter: Path, tmp_path: Path, capsys: Captured
 ) -> None:

@@ -171,7 +171,53 @@ def test_nan_in_every_part(biased: Path, tmp_path: Path, part: str, options: dic
         [tensor.read() for tensor in weights]
 
 
-def test_bare_parameters_are_refused_by_name(tiny_llama: Path, tiny_adapter: Path, tmp_path: Path) -> None:
-    adapter = changed_config(tiny_adapter, tmp_path / "a", target_parameters=["mlp.experts.gate_up_proj"])
-    with pytest.raises(ModelError, match="target_parameters"):
+def make_moe(folder: Path, dtype: str = "float32") -> Path:
+    from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+    folder.mkdir()
+    config = Qwen3MoeConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=48, moe_intermediate_size=24, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=16, num_experts=4, num_experts_per_tok=2,
+        tie_word_embeddings=False, eos_token_id=1, pad_token_id=0,
+    )  # fmt: skip
+    return save_random(folder, Qwen3MoeForCausalLM, config, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    "parameters", [("gate_up_proj", "down_proj"), ("down_proj", "gate_up_proj"), ("gate_up_proj",)]
+)
+def test_lora_on_stacked_experts_equals_peft(tmp_path: Path, parameters: tuple[str, ...]) -> None:
+    """As peft's merge, saved by transformers; on a float32 base (peft rounds these changes to the base's dtype)."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base = make_moe(tmp_path / "base")
+    targets = [f"mlp.experts.{name}" for name in parameters]
+    adapter = make_adapter(tmp_path / "adapter", base, targets=("q_proj",), target_parameters=targets)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
+    PeftModel.from_pretrained(model, adapter).merge_and_unload().save_pretrained(tmp_path / "theirs")
+    wanted, pristine = load_file(tmp_path / "theirs" / "model.safetensors"), open_weights(base)
+    found = open_weights(base, adapter)
+    assert set(found) == set(wanted)
+    changed = 0
+    for name, tensor in found.items():
+        values = tensor.read()
+        assert torch.allclose(values, wanted[name], atol=1e-6, rtol=0), name
+        changed += not torch.equal(values, pristine[name].read())
+    leaves = 3 if len(parameters) == 2 else 2
+    assert changed == 2 + 2 * 4 * leaves
+
+
+def test_experts_that_do_not_fit(tmp_path: Path, tiny_llama: Path) -> None:
+    base = make_moe(tmp_path / "base")
+    targets = ["mlp.experts.gate_up_proj"]
+    adapter = make_adapter(tmp_path / "adapter", base, targets=("q_proj",), target_parameters=targets)
+    tensors = load_file(adapter / WEIGHTS)
+    key = next(name for name in tensors if "experts.lora_B" in name)
+    save_file({**tensors, key: tensors[key][:40].contiguous()}, adapter / WEIGHTS, {"format": "pt"})
+    with pytest.raises(ModelError, match="4 experts of 24 x 32"):
+        open_weights(base, adapter)
+    with pytest.raises(ModelError, match="no single experts"):
         open_weights(tiny_llama, adapter)
+    with pytest.raises(ModelError, match="rank patterns"):
+        open_weights(base, changed_config(adapter, tmp_path / "ranks", rank_pattern={"gate_up_proj": 4}))

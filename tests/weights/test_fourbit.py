@@ -160,7 +160,7 @@ def raw(data: bytes) -> torch.Tensor:
         (STATE, raw(b"\xff\xfe"), "cannot be read"),
         (STATE, raw(b"[1]"), "cannot be read"),
         (STATE, raw(b"{}" + b" " * 5000), "5002 bytes"),
-        (STATE, blob(dtype="int3"), "cannot be read"),
+        (STATE, blob(dtype="int3"), "does not know its 'int3'"),
         (STATE, blob(shape=[64, 105]), "needs 3360"),
         (STATE, blob(shape=[1 << 60, 1 << 60]), "absurd"),
         (STATE, blob(shape=[-64, -104]), "absurd"),
