@@ -24,6 +24,7 @@ from edgeft.exporters.gguf.vocab import (
     UNUSED,
     USER_DEFINED,
     Vocabulary,
+    as_taught,
     pretokenizer,
     read_vocabulary,
 )
@@ -235,6 +236,9 @@ def test_conversations_begin_with_a_special_token(tmp_path: Path) -> None:
     wrapped = {name: f"<s>{text}<|im_end|> {text}" for name, text in awkward().items()}
     assert differing(llama, tokenizer, wrapped) == set()
     assert "begin with a special token" in vocabulary.differences[0]
+    plain, _ = opened(tmp_path / "plain", tokenizer)
+    assert as_taught(plain, "{{ messages }}", []).settings == vocabulary.settings
+    assert as_taught(plain, "{{ messages }}", []).differences == vocabulary.differences
 
 
 UNIGRAMS: dict[str, tuple[Callable[[], Any], set[str]]] = {

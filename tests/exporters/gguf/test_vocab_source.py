@@ -121,7 +121,7 @@ def test_byte_level(name: str, models: Path, tmp_path: Path) -> None:
     key, ignore_merges, normalizer = BYTE_LEVEL[name]
     pre = {"type": "Sequence", "pretokenizers": steps_of(key)}
     table = real.bpe(real.merges, ignore_merges=ignore_merges, pre_tokenizer=pre, normalizer=normalizer, decoder=None)
-    vocabulary = check(tmp_path, real, table, NORMAL_FORMS if normalizer else set(), eos_token=real.end)
+    vocabulary = check(tmp_path, real, table, NORMAL_FORMS if normalizer else set(), bos_token=None, eos_token=real.end)
     ours, theirs = (
         {text for text, kind in zip(side.tokens, side.types, strict=True) if kind == NORMAL}
         for side in (vocabulary, real)
@@ -153,7 +153,7 @@ def test_sentencepiece(name: str, models: Path, tmp_path: Path) -> None:
     made = {"".join(pair) for pair in merges}
     pairs = zip(vocabulary.scores, real.scores, real.tokens, strict=True)
     in_order = [theirs for _, theirs, text in sorted(pairs, reverse=True) if text in made]
-    assert len(in_order) > 30000
+    assert len(in_order) > 29000
     assert in_order == sorted(in_order, reverse=True)
 
 

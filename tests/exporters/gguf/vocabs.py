@@ -137,7 +137,7 @@ def metaspace(scheme: str, *, split: bool = False) -> dict[str, Any]:
 
 def sentencepiece(*, normalizer: Any = None, pre: Any = None, size: int = 700) -> Any:
     """A BPE over characters with byte fallback. Trained on words, as SentencePiece does, and on runs of spaces."""
-    from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
     trained = Tokenizer(models.BPE())
     trained.normalizer = normalizers.Replace(" ", "▁")
@@ -150,6 +150,7 @@ def sentencepiece(*, normalizer: Any = None, pre: Any = None, size: int = 700) -
     table["model"] |= {"byte_fallback": True, "fuse_unk": True, "unk_token": "<unk>"}
     table["added_tokens"] = [token for token in table["added_tokens"] if not token["content"].startswith("<0x")]
     tokenizer = Tokenizer.from_str(json.dumps({**table, "normalizer": normalizer, "pre_tokenizer": pre}))
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     tokenizer.add_tokens([AddedToken("<tool>", normalized=False)])
     return tokenizer
 

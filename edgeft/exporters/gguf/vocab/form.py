@@ -16,6 +16,13 @@ _DEFAULT_END = {"gpt2": 11, "llama": 2, "t5": 1}
 # tokens that it then looks for are not there.
 _NAME_OF_STRIPPING = "phi-3"
 _NAMES_WITH_EFFECTS = {"phi-3": "phi_3", "phi3": "phi_3", "modern-bert": "modern_bert"}
+SPACE_PREFIX = "tokenizer.ggml.add_space_prefix"
+# What llama.cpp does otherwise where a space is put before text only at its start, by whether it always puts one.
+_AT_THE_START = {
+    True: "llama.cpp puts a space before text behind special tokens too, and before a space; the tokenizer only before "
+    "a text that begins without one",
+    False: "llama.cpp puts no space before a text that does not begin with a special token, the tokenizer does",
+}
 Put = Callable[[str, Any, str], None]
 
 
@@ -30,6 +37,8 @@ class Vocabulary:
     special      role -> id
     template     the default chat template, may be empty; `templates` the further ones by name
     settings     further keys with their kinds ("tokenizer.ggml.add_space_prefix", True, "bool")
+    space_at_start_only  the tokenizer puts a space before a text, but not behind special tokens: llama.cpp does both or
+                 none, so none is right where there is a chat template (a conversation begins with a special token)
     strips_right whether special tokens swallow the white space behind them
     differences  what llama.cpp will do otherwise than the trainer's tokenizer, in words
     """
@@ -48,6 +57,7 @@ class Vocabulary:
     settings: tuple[tuple[str, Any, str], ...] = ()
     strips_right: bool = False
     differences: tuple[str, ...] = ()
+    space_at_start_only: bool = False
 
 
 def as_taught(vocabulary: Vocabulary, chat_template: str | None, stop_ids: Sequence[int]) -> Vocabulary:
@@ -63,7 +73,21 @@ def as_taught(vocabulary: Vocabulary, chat_template: str | None, stop_ids: Seque
         special = {role: number for role, number in special.items() if role not in ("eot", "eom")}
         special |= dict(zip(("eot", "eom"), others, strict=False))
     template = vocabulary.template if chat_template is None else chat_template
-    return replace(vocabulary, special=special, template=template)
+    return settled(replace(vocabulary, special=special, template=template))
+
+
+def settled(vocabulary: Vocabulary) -> Vocabulary:
+    """The vocabulary with what its template decides."""
+    if not vocabulary.space_at_start_only:
+        return vocabulary
+    prefix = not vocabulary.template
+    settings = tuple(setting for setting in vocabulary.settings if setting[0] != SPACE_PREFIX)
+    others = tuple(text for text in vocabulary.differences if text not in _AT_THE_START.values())
+    return replace(
+        vocabulary,
+        settings=(*settings, (SPACE_PREFIX, prefix, "bool")),
+        differences=(_AT_THE_START[prefix], *others),
+    )
 
 
 def name_for(vocabulary: Vocabulary, name: str) -> str:

@@ -10,7 +10,7 @@ from edgeft.errors import ModelError
 from edgeft.exporters.gguf.vocab import bpe, sentencepiece, unigram, wordpiece
 from edgeft.exporters.gguf.vocab.added import check_distinct, check_flags
 from edgeft.exporters.gguf.vocab.added import read_table as read_tokens
-from edgeft.exporters.gguf.vocab.form import Vocabulary
+from edgeft.exporters.gguf.vocab.form import Vocabulary, settled
 from edgeft.exporters.gguf.vocab.opened import opened
 from edgeft.exporters.gguf.vocab.special import added_to_texts, chat_templates, special_tokens, token_text
 from edgeft.exporters.gguf.vocab.table import Form, Table
@@ -42,9 +42,9 @@ def _read(
     texts = dict(enumerate(table.tokens))  # before a form writes them in its own way
     add_bos, add_eos = added_to_texts(tokenizer, settings, texts, special)
     strips_right, differences = check_flags(table, mask=token_text(settings, "mask"))
-    form = _form(tokenizer, table, has_template=bool(template))
+    form = _form(tokenizer, table)
     check_distinct(table.tokens)
-    return Vocabulary(
+    vocabulary = Vocabulary(
         pre=form.pre,
         tokens=table.tokens,
         types=table.types,
@@ -59,15 +59,17 @@ def _read(
         settings=form.settings,
         strips_right=strips_right,
         differences=form.differences + differences,
+        space_at_start_only=form.space_at_start_only,
     )
+    return settled(vocabulary)
 
 
-def _form(tokenizer: Mapping[str, Any], table: Table, *, has_template: bool) -> Form:
+def _form(tokenizer: Mapping[str, Any], table: Table) -> Form:
     kind = _kind(tokenizer["model"])
     if kind == "BPE":
         if bpe.is_byte_level(tokenizer):
             return bpe.read(tokenizer, table)
-        return sentencepiece.read(tokenizer, table, has_template=has_template)
+        return sentencepiece.read(tokenizer, table)
     if kind == "Unigram":
         return unigram.read(tokenizer, table)
     if kind == "WordPiece":

@@ -16,35 +16,32 @@ from typing import Any
 
 from edgeft.errors import ModelError
 from edgeft.exporters.gguf.vocab.bpe import check_model
-from edgeft.exporters.gguf.vocab.form import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED
+from edgeft.exporters.gguf.vocab.form import BYTE, CONTROL, NORMAL, SPACE_PREFIX, UNKNOWN, UNUSED, USER_DEFINED
 from edgeft.exporters.gguf.vocab.merging import assemble, ranks_of
 from edgeft.exporters.gguf.vocab.table import Form, Table
 from edgeft.exporters.gguf.vocab.taken import free
 
 SPACE = "▁"
 _BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
-_AT_THE_START = (
-    "the tokenizer puts a space before text only where that begins the whole text, llama.cpp {does}; texts that do not "
-    "begin with a special token {differ}"
-)
 _NO_DOUBLE = "the tokenizer puts a space before text only if there is none, llama.cpp also before a space"
 
 
-def read(tokenizer: Mapping[str, Any], table: Table, *, has_template: bool) -> Form:
+def read(tokenizer: Mapping[str, Any], table: Table) -> Form:
     """A `ModelError` where llama.cpp would give other ids: normalisers and splits it does not have, no byte tokens (it
-    would abort at a character outside the vocabulary), tokens that only llama.cpp would complete.
-
-    has_template  conversations begin with a special token: decides where a space put before text once cannot be said
-    """
+    would abort at a character outside the vocabulary), tokens that only llama.cpp would complete."""
     model = tokenizer["model"]
     check_model(model)
     check_bytes(model)
-    prefix, differences = _prefix(tokenizer, table, has_template)
+    spaces = _spaces(tokenizer)
+    differences = _check_spaces(spaces, table)
     _set_types(table, model.get("unk_token"))
     ranks = ranks_of(model["merges"])
     differences += free(table, lambda text: len(assemble(text, ranks)[0]) == 1)
-    settings = (("tokenizer.ggml.add_space_prefix", prefix, "bool"),)
-    return Form("llama", scores=_scores(table, ranks), settings=settings, differences=differences)
+    once = spaces.prefix == "first"
+    settings = () if once else ((SPACE_PREFIX, spaces.prefix != "never", "bool"),)
+    return Form(
+        "llama", scores=_scores(table, ranks), settings=settings, differences=differences, space_at_start_only=once
+    )
 
 
 def check_bytes(model: Mapping[str, Any]) -> None:
@@ -69,8 +66,8 @@ class _Spaces:
     digits: bool = False
 
 
-def _prefix(tokenizer: Mapping[str, Any], table: Table, has_template: bool) -> tuple[bool, tuple[str, ...]]:
-    spaces = _spaces(tokenizer)
+def _check_spaces(spaces: _Spaces, table: Table) -> tuple[str, ...]:
+    """A `ModelError` where llama.cpp would use tokens that the splits keep from being made; what it does otherwise."""
     if not spaces.replaced:
         raise ModelError("the tokenizer does not write spaces as ▁, and llama.cpp always does with this kind of model")
     normal = [text for text, kind in zip(table.tokens, table.types, strict=True) if kind == NORMAL]
@@ -91,15 +88,7 @@ def _prefix(tokenizer: Mapping[str, Any], table: Table, has_template: bool) -> t
                     f"the added token {token.content!r} is looked for after a space was put before the text "
                     "(normalized); GGUF cannot say that"
                 )
-        return True, ()
-    if spaces.prefix == "always":
-        return True, (_NO_DOUBLE,)
-    if spaces.prefix == "first":
-        does, differ = (
-            ("never", "lack it") if has_template else ("also behind special tokens", "begin with a space must not")
-        )
-        return not has_template, (_AT_THE_START.format(does=does, differ=differ),)
-    return False, ()
+    return (_NO_DOUBLE,) if spaces.prefix == "always" else ()
 
 
 def _spaces(tokenizer: Mapping[str, Any]) -> _Spaces:

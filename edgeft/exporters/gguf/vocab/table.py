@@ -39,3 +39,4 @@ class Form:
     scores: list[float] | None = None
     settings: tuple[tuple[str, Any, str], ...] = ()
     differences: tuple[str, ...] = ()
+    space_at_start_only: bool = False

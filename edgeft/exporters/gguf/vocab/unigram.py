@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeft.errors import ModelError
-from edgeft.exporters.gguf.vocab.form import UNKNOWN
+from edgeft.exporters.gguf.vocab.form import SPACE_PREFIX, UNKNOWN
 from edgeft.exporters.gguf.vocab.sentencepiece import SPACE, parts_of, scheme_of
 from edgeft.exporters.gguf.vocab.table import Form, Table
 
@@ -41,7 +41,7 @@ def read(tokenizer: Mapping[str, Any], table: Table) -> Form:
     scores = [float(score) for _, score in model["vocab"]]
     scores += [_PADDING] * (len(table.tokens) - len(scores))
     settings: list[tuple[str, Any, str]] = [
-        ("tokenizer.ggml.add_space_prefix", scheme != "never", "bool"),
+        (SPACE_PREFIX, scheme != "never", "bool"),
         ("tokenizer.ggml.remove_extra_whitespaces", splits or collapses, "bool"),
     ]
     if charsmap:
