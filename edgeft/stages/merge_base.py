@@ -72,7 +72,8 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
     content = {"chosen": chosen, "export": params.export}
     files.write_json(work.folder / CHOICE, content)
     files.write_json(work.folder / FIGURES, {**content, "rows": len(compared), "candidates": figures})
-    facts = {**content, "rows": len(compared), "candidates": figures}
+    facts: dict[str, Any] = {**content, "rows": len(compared), "candidates": figures}
+    facts |= {f"{name}.mean_kl": figures[name]["mean_kl"] for name in CANDIDATES}  # what comparing two runs shows
     return Outcome("choice", facts=facts, volatile=(FIGURES,))
 
 
