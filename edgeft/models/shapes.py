@@ -2,7 +2,7 @@
 
 Used by `edgeft plan` (through `edgeft.models.needs`), offline and without torch. Covers the decoder families whose
 layers are those of Llama: q/k/v/o projections (or one for q, k and v) and a gated MLP. Sources: the families' modeling
-files in transformers (names, shapes) and `llama_tensor_get_type` in llama.cpp (which tensors a mix stores in more bits).
+files in transformers (names, shapes) and `llama_tensor_get_type` in llama.cpp (which tensors get more bits in a mix).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from edgeft.models import base, mixes
 _BOTH_SIDES = (
     "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm",
 )  # fmt: skip
+_AFTER = ("post_attention_layernorm", "post_feedforward_layernorm")
 # model_type -> what differs from Llama: biases of q/k/v, norms of q and k (over each head or the whole row), which
 # other norms a layer has, matrices for q, k, v and for gate and up in one; and what its config class fills in.
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -29,13 +30,19 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "granite": {},
     "qwen2": {"qkv_bias": True},
     "qwen3": {"qk_norm": True},
+    "ernie4_5": {},
+    "gemma": {},
     "gemma2": {"norms": _BOTH_SIDES},
     "gemma3_text": {"norms": _BOTH_SIDES, "qk_norm": True},
-    "olmo2": {"norms": ("post_attention_layernorm", "post_feedforward_layernorm"), "row_norm": True},
+    "exaone4": {"norms": _AFTER, "qk_norm": True},
+    "olmo2": {"norms": _AFTER, "row_norm": True},
+    "olmo3": {"norms": _AFTER, "row_norm": True},
     "phi3": {"fused": True},
 }
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "qwen3": {"head_dim": 128},
+    "ernie4_5": {"head_dim": 128, "tie_word_embeddings": True},
+    "gemma": {"head_dim": 256, "tie_word_embeddings": True},
     "gemma2": {"head_dim": 256, "tie_word_embeddings": True},
     "gemma3_text": {"head_dim": 256, "tie_word_embeddings": True},
     "smollm3": {"tie_word_embeddings": True},

@@ -15,7 +15,7 @@ from edgeft.pipeline.stage import Inputs, Work
 from edgeft.recipe.names import MergeBase
 from edgeft.registry import lookup
 
-VERSION = 1
+VERSION = 2
 TRAINING = "training.json"
 IMATRIX = "imatrix.gguf"
 

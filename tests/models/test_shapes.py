@@ -61,6 +61,10 @@ CONFIGS = {
     "gemma2": tiny("gemma2", head_dim=32),
     "gemma3": tiny("gemma3_text"),
     "olmo2": tiny("olmo2", tie_word_embeddings=False),
+    "olmo3": tiny("olmo3", tie_word_embeddings=False),
+    "gemma": tiny("gemma"),
+    "ernie4_5": tiny("ernie4_5"),
+    "exaone4": tiny("exaone4", tie_word_embeddings=False),
     "phi3": tiny("phi3", tie_word_embeddings=False),
     "phi3 tied": tiny("phi3", tie_word_embeddings=True),
 }
@@ -72,7 +76,7 @@ def built(config: dict[str, Any]) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     kind = config["model_type"]
-    more = {"pad_token_id": 0} if kind in ("smollm3", "phi3", "olmo2") else {}
+    more = {"pad_token_id": 0} if kind in ("smollm3", "phi3", "olmo2", "olmo3") else {}
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(AutoConfig.for_model(**config, **more))
 
@@ -144,6 +148,10 @@ ARCHITECTURES = {
     "gemma2": "Gemma2ForCausalLM",
     "gemma3_text": "Gemma3ForCausalLM",
     "olmo2": "Olmo2ForCausalLM",
+    "olmo3": "Olmo3ForCausalLM",
+    "gemma": "GemmaForCausalLM",
+    "ernie4_5": "Ernie4_5ForCausalLM",
+    "exaone4": "Exaone4ForCausalLM",
     "phi3": "Phi3ForCausalLM",
 }
 WIDE = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 9}
@@ -158,6 +166,7 @@ SIZED = KNOWN | {
         for family, tied in (
             ("qwen3", False), ("gemma2", True), ("gemma3_text", True), ("olmo2", False), ("phi3", False),
             ("smollm3", True), ("granite", True), ("mistral", False),
+            ("olmo3", False), ("gemma", True), ("ernie4_5", True), ("exaone4", False),
         )
         for width, sizes in (("narrow", {}), ("wide", WIDE))
     },

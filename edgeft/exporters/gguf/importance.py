@@ -31,6 +31,8 @@ CHUNK = 512  # tokens; what `chunk_count` counts in
 _BATCH = 2048  # tokens of one forward pass, padding included
 _BLOCK = re.compile(r"^blk\.(\d+)\.(.+)\.weight$")
 _EXPERTS = re.compile(r"_exps$")
+_ROUTER = "ffn_gate_inp.weight"  # measured where it can be, as llama.cpp does; it never is quantized
+_UNQUANTIZED = ("_norm.weight", "conv1d.weight", "conv.weight")  # and no products of matrices
 
 
 def compute(
@@ -66,7 +68,7 @@ def watch(
     wanted = {
         name: tensor
         for name, tensor in tensors.items()
-        if _BLOCK.match(name) and len(tensor.shape) > 1 and not name.endswith("_norm.weight")
+        if _BLOCK.match(name) and len(tensor.shape) > 1 and not name.endswith(_UNQUANTIZED)
     }
     sums = _Sums()
     experts = _expert_parameters(inner, wanted)
@@ -87,7 +89,7 @@ def watch(
             done += int(mask.sum())
             listen(Progress(done, total, "token", "measuring"))
     entries = sums.entries()
-    return entries, sorted(name for name in wanted if name not in entries)
+    return entries, sorted(name for name in wanted if name not in entries and not name.endswith(_ROUTER))
 
 
 class _Sums:

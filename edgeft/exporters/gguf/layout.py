@@ -30,7 +30,7 @@ _FALLBACK = re.compile(
     r"^warning: (\S+) +- ncols +\d+ not divisible by +\d+ \(required for type +(\w+)\).*?-> falling back to +(\w+)",
     re.MULTILINE,
 )
-_FLOAT32 = ("_norm.weight", "position_embd.weight", "ffn_gate_inp.weight")
+_FLOAT32 = ("_norm.weight", "position_embd.weight", "ffn_gate_inp.weight", "ssm_conv1d.weight", "shortconv.conv.weight")
 _SOURCE = {"F32": "F32", "F16": "F16", "BF16": "BF16"}
 _FREE = ("token_embd.weight", "per_layer_token_embd.weight", "output.weight")  # llama.cpp never asks an imatrix of them
 

@@ -90,7 +90,8 @@ def found(*arguments, **options):
 
 convert_hf_to_gguf.get_model_class = found
 for model, to, type_name in jobs:
-    sys.argv = ["convert", model, "--outfile", to, "--outtype", type_name]
+    options = ["--no-mtp"] if "Qwen3_5" in open(model + "/config.json").read() else []  # no draft layers
+    sys.argv = ["convert", model, "--outfile", to, "--outtype", type_name, *options]
     convert_hf_to_gguf.main()
 """
 

@@ -10,7 +10,17 @@ import torch
 
 from edgeft.errors import ModelError
 from edgeft.exporters.gguf.families.experts import gathered
-from edgeft.exporters.gguf.families.rearranged import InnerRows, Interleaved, PlusOne, Stacked, Transposed
+from edgeft.exporters.gguf.families.rearranged import (
+    Blocks,
+    ColumnBlocks,
+    Flat,
+    InnerRows,
+    Interleaved,
+    MinusExp,
+    PlusOne,
+    Stacked,
+    Transposed,
+)
 from edgeft.weights import Deferred
 
 
@@ -32,7 +42,18 @@ def random(*shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(4)).bfloat16()
 
 
+ORDER = [(0, 4), (10, 14), (4, 10)]
 MADE: dict[str, tuple[Any, Any]] = {
+    "blocks": (
+        lambda: Blocks(Held(random(14, 6)), ORDER),
+        lambda: random(14, 6)[[*range(4), *range(10, 14), *range(4, 10)]],
+    ),
+    "column blocks": (
+        lambda: ColumnBlocks(Held(random(6, 14)), ORDER),
+        lambda: random(6, 14)[:, [*range(4), *range(10, 14), *range(4, 10)]],
+    ),
+    "flat": (lambda: Flat(Held(random(6, 1, 4))), lambda: random(6, 1, 4)[:, 0]),
+    "minus exp": (lambda: MinusExp(Held(random(9))), lambda: -random(9).float().exp()),
     "interleaved": (
         lambda: Interleaved(Held(random(24, 6)), 8),
         lambda: random(24, 6).reshape(3, 2, 4, 6).transpose(1, 2).reshape(24, 6),

@@ -25,19 +25,31 @@ def _row(module: str, what: str) -> Row:
 
 
 FAMILIES: Table = {
+    "ArceeForCausalLM": _row("arcee", "Arcee AFM"),
+    "Ernie4_5ForCausalLM": _row("ernie4_5", "ERNIE 4.5, dense"),
+    "Exaone4ForCausalLM": _row("exaone4", "EXAONE 4"),
     "GPT2LMHeadModel": _row("gpt2", "GPT-2"),
     "Gemma2ForCausalLM": _row("gemma2", "Gemma 2"),
     "Gemma3ForCausalLM": _row("gemma3", "Gemma 3, text"),
-    "GraniteForCausalLM": _row("granite", "Granite 3 and 4, dense"),
+    "GemmaForCausalLM": _row("gemma", "Gemma 1"),
+    "Glm4ForCausalLM": _row("glm4", "GLM-4"),
+    "GraniteForCausalLM": _row("granite", "Granite 3, dense"),
+    "GraniteMoeForCausalLM": _row("granitemoe", "Granite 3, mixture of experts"),
+    "GraniteMoeHybridForCausalLM": _row("granitehybrid", "Granite 4, dense"),
+    "Lfm2ForCausalLM": _row("lfm2", "LFM2, dense"),
     "LlamaForCausalLM": _row("llama", "Llama 1 to 3.x and what is built like it"),
     "MistralForCausalLM": _row("mistral", "Mistral"),
     "Olmo2ForCausalLM": _row("olmo2", "OLMo 2"),
+    "Olmo3ForCausalLM": _row("olmo3", "OLMo 3"),
     "Phi3ForCausalLM": _row("phi3", "Phi-3, Phi-3.5, Phi-4"),
     "Qwen2ForCausalLM": _row("qwen2", "Qwen2, Qwen2.5"),
     "Qwen3ForCausalLM": _row("qwen3", "Qwen3"),
     "Qwen3MoeForCausalLM": _row("qwen3moe", "Qwen3, mixture of experts"),
+    "Qwen3_5ForCausalLM": _row("qwen3_5", "Qwen3.5, text"),
+    "SeedOssForCausalLM": _row("seed_oss", "Seed-OSS"),
     "SmolLM3ForCausalLM": _row("smollm3", "SmolLM3"),
     "StableLmForCausalLM": _row("stablelm", "StableLM"),
+    "Starcoder2ForCausalLM": _row("starcoder2", "StarCoder2"),
 }
 
 

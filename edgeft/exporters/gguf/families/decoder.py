@@ -40,7 +40,8 @@ _SIZES = (
 @dataclass(frozen=True)
 class Names:
     """How a family calls its tensors. `parts` and `top`: module -> llama.cpp's part; `biased`: parts that may have a
-    bias, `needs_bias` those that must; `optional`: parts that may be absent (by config, checked by the family)."""
+    bias, `needs_bias` those that must; `optional`: parts that may be absent (by config, checked by the family);
+    `query_rows`: how many times the heads' rows q has."""
 
     parts: Mapping[str, str]
     top: Mapping[str, str]
@@ -48,6 +49,7 @@ class Names:
     needs_bias: frozenset[str] = frozenset()
     optional: frozenset[str] = frozenset()
     layers: str = r"model\.layers\."
+    query_rows: int = 1
 
     def of(self, name: str) -> tuple[str, str]:
         """llama.cpp's name of a checkpoint's tensor and its part. A `ModelError` for a tensor that is not known."""
@@ -185,18 +187,18 @@ def named(
     absent = [name for name in names.wanted(int(config["num_hidden_layers"]), tied) if name not in found]
     if absent:  # a file with a tensor missing loads nowhere; say so now
         raise ModelError(f"the checkpoint has no tensor for {absent[0]!r} ({len(absent)} missing)")
-    _check_shapes(config, found)
+    _check_shapes(config, found, names.query_rows)
     return found
 
 
-def _check_shapes(config: Mapping[str, Any], found: Mapping[str, Deferred]) -> None:
+def _check_shapes(config: Mapping[str, Any], found: Mapping[str, Deferred], query_rows: int) -> None:
     rows = found["token_embd.weight"].n_rows
     if rows != int(config["vocab_size"]):
         raise ModelError(f"the embedding has {rows} rows, config.json's vocab_size is {config['vocab_size']}")
     hidden, size = int(config["hidden_size"]), head_dim(config)
     queries, keys = int(config["num_attention_heads"]) * size, kv_heads(config) * size
     shapes = {
-        "attn_q": (queries, hidden),
+        "attn_q": (queries * query_rows, hidden),
         "attn_k": (keys, hidden),
         "attn_v": (keys, hidden),
         "attn_output": (hidden, queries),

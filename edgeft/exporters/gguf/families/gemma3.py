@@ -56,14 +56,7 @@ def metadata(config: Mapping[str, Any], put: Put) -> None:
 
 
 def _rotations(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The rotation of each kind of layer: one table each in `rope_parameters`, or the keys of older configs."""
-    given = config.get("rope_parameters") or {}
-    full = {"rope_theta": config.get("rope_theta") or 1_000_000.0, **(config.get("rope_scaling") or {})}
-    sliding = {"rope_theta": config.get("rope_local_base_freq") or 10_000.0}
-    return {
-        "full_attention": rope.rope_of({"rope_parameters": {**full, **(given.get("full_attention") or {})}}),
-        "sliding_attention": rope.rope_of({"rope_parameters": {**sliding, **(given.get("sliding_attention") or {})}}),
-    }
+    return rope.rotations(config, 1_000_000.0, config.get("rope_local_base_freq") or 10_000.0)
 
 
 def tensors(config: Mapping[str, Any], weights: Weights) -> dict[str, Deferred]:

@@ -23,12 +23,17 @@ NAMES = decoder.Names(
 
 
 def check(config: Mapping[str, Any]) -> None:
+    check_layers(config)
+    rope.check_rope(config, rope.SCALED)
+
+
+def check_layers(config: Mapping[str, Any]) -> None:
+    """All but the rotation."""
     decoder.check_sizes(config, "rms_norm_eps")
     decoder.check_activation(config, ARCH, "silu", "swish")
     decoder.check_heads(config, ARCH)
     decoder.refuse(config.get("attention_bias"), "llama.cpp's olmo2 has no bias of the attention's output")
     decoder.refuse(config.get("tie_word_embeddings"), "llama.cpp's olmo2 needs an output layer of its own")
-    rope.check_rope(config, rope.SCALED)
 
 
 def metadata(config: Mapping[str, Any], put: Put) -> None:

@@ -113,3 +113,62 @@ class Given(Deferred):
         import torch
 
         yield torch.tensor([float(value) for value in self.values], dtype=torch.float32)[start:stop]
+
+
+class Blocks(Deferred):
+    """Some rows, or all in another order: the row ranges `bounds` of the base, one after the other."""
+
+    def __init__(self, base: Deferred, bounds: Sequence[tuple[int, int]]) -> None:
+        self.base, self.bounds = base, bounds
+        self.name, self.dtype = base.name, base.dtype
+        self.shape = (sum(last - first for first, last in bounds), *base.shape[1:])
+
+    def chunks(self, rows: int | None = None, *, start: int = 0, stop: int | None = None) -> Iterator[torch.Tensor]:
+        stop = self.n_rows if stop is None else min(stop, self.n_rows)
+        at = 0
+        for first, last in self.bounds:
+            begin, end = max(start - at, 0), min(stop - at, last - first)
+            if begin < end:
+                yield from self.base.chunks(rows, start=first + begin, stop=first + end)
+            at += last - first
+
+
+class ColumnBlocks(Deferred):
+    """Columns in another order: the column ranges `bounds` of the base, side by side."""
+
+    def __init__(self, base: Deferred, bounds: Sequence[tuple[int, int]]) -> None:
+        self.base, self.bounds = base, bounds
+        self.name, self.shape, self.dtype = base.name, base.shape, base.dtype
+
+    def chunks(self, rows: int | None = None, *, start: int = 0, stop: int | None = None) -> Iterator[torch.Tensor]:
+        import torch
+
+        for chunk in self.base.chunks(rows, start=start, stop=stop):
+            yield torch.cat([chunk[:, first:last] for first, last in self.bounds], 1)
+
+
+class Flat(Deferred):
+    """A matrix of a tensor (rows, 1, columns)."""
+
+    def __init__(self, base: Deferred) -> None:
+        self.base = base
+        self.name, self.shape, self.dtype = base.name, (base.shape[0], base.shape[-1]), base.dtype
+
+    def chunks(self, rows: int | None = None, *, start: int = 0, stop: int | None = None) -> Iterator[torch.Tensor]:
+        for chunk in self.base.chunks(rows, start=start, stop=stop):
+            yield chunk.reshape(-1, self.shape[1])
+
+
+class MinusExp(Deferred):
+    """A decay stored as its logarithm, as the (negative) rate itself, in float32."""
+
+    dtype = "F32"
+
+    def __init__(self, base: Deferred) -> None:
+        self.base, self.name, self.shape = base, base.name, base.shape
+
+    def chunks(self, rows: int | None = None, *, start: int = 0, stop: int | None = None) -> Iterator[torch.Tensor]:
+        import torch
+
+        for chunk in self.base.chunks(rows, start=start, stop=stop):
+            yield -torch.exp(chunk.float())

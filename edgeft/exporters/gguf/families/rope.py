@@ -31,6 +31,19 @@ def rope_of(config: Mapping[str, Any]) -> dict[str, Any]:
     return rope
 
 
+def rotations(config: Mapping[str, Any], full: float, sliding: float) -> dict[str, dict[str, Any]]:
+    """The rotation of each kind of layer: one table each in `rope_parameters`, or the keys of older configs, whose
+    base and scaling are those of the layers without a window. `full`, `sliding`: the bases when none is given."""
+    given = config.get("rope_parameters") or {}
+    whole = {"rope_theta": config.get("rope_theta") or full, **(config.get("rope_scaling") or {})}
+    return {
+        "full_attention": rope_of({"rope_parameters": {**whole, **(given.get("full_attention") or {})}}),
+        "sliding_attention": rope_of(
+            {"rope_parameters": {"rope_theta": sliding, **(given.get("sliding_attention") or {})}}
+        ),
+    }
+
+
 def check_rope(config: Mapping[str, Any], kinds: tuple[str, ...], *, partial: bool = False) -> None:
     """Refuse kinds of scaling that a family's graph in llama.cpp does not know. `partial`: it can rotate a part."""
     rope = rope_of(config)
