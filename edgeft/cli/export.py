@@ -39,17 +39,33 @@ def _known(ctx: click.Context, _: click.Parameter, value: str) -> str:
     required=True,
     callback=_known,
     shell_complete=_complete_types,
-    help="gguf-f16, gguf-q8_0, gguf-q4_k_m, onnx-fp32, onnx-int4.",
+    help="gguf-f16, gguf-q8_0, gguf-q4_k_m, lora-f16, onnx-fp32, onnx-int4.",
+)
+@click.option(
+    "--with-base", metavar="TYPE", help="Of lora: write its base beside it, as GGUF of this type (f16, q8_0)."
 )
 @merge_base_option
 @out_option
 @json_option
-def command(base: str, adapter: Path | None, name: str, merge_base: str, out: Path, as_json: bool) -> None:
+@click.pass_context
+def command(
+    ctx: click.Context,
+    base: str,
+    adapter: Path | None,
+    name: str,
+    with_base: str | None,
+    merge_base: str,
+    out: Path,
+    as_json: bool,
+) -> None:
     """Write one file to ship from a base model and an adapter, without a merged checkpoint in between."""
     from edgeft.cli.folders import adapter_of, base_folder, build, tell
 
     format_, _, type_ = name.partition("-")
-    params = {"format": format_, "type": type_, "merge_base": merge_base}
+    if with_base is not None and format_ != "lora":
+        raise click.UsageError(f"--with-base is for lora, not for {name}", ctx)
+    options = {} if with_base is None else {"with_base": with_base}
+    params = {"format": format_, "type": type_, "merge_base": merge_base, "options": options}
     inputs = {"adapter": adapter_of(adapter)}
     made = build("export", params, out, inputs=inputs, sources={"base": base_folder(base)})
     tell(made, out, as_json=as_json)

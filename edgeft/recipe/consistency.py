@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 from edgeft.errors import Location, RecipeError
 from edgeft.recipe import gates
-from edgeft.recipe.names import BUILTIN_ROWS, SPLITS
+from edgeft.recipe.names import BUILTIN_ROWS, EXPORTS, SPLITS
 from edgeft.recipe.schema import Recipe, suite_metrics
 from edgeft.registry import suggestion
 
 # Export -> the options that mean something to it.
 _SCALES = ("block_size", "accuracy_level", "algorithm")
 _OPTIONS: dict[str, tuple[str, ...]] = {
+    **{name: ("with_base",) for name in EXPORTS if name.startswith("lora-")},
     "onnx-fp32": ("max_length",),
     "onnx-int8": (*_SCALES, "max_length"),
     "onnx-int4": (*_SCALES, "head", "layers", "embeddings", "max_length"),

@@ -146,7 +146,8 @@ class GateSection(Section):
 
 
 class ExportOptions(Section):
-    """Options of one export. All are of ONNX (of fp32 only `max_length`); what is left out is the exporter's choice."""
+    """Options of one export. All but `with_base` are of ONNX (of fp32 only `max_length`); what is left out is the
+    exporter's choice."""
 
     block_size: Literal[16, 32, 64, 128] | None = Field(None, description="weights that share one scale; default 32")
     accuracy_level: Literal[1, 2, 3, 4] | None = Field(
@@ -163,6 +164,9 @@ class ExportOptions(Section):
         None, description="of int4: the embeddings too, or float32; default quantized"
     )
     max_length: int | None = Field(None, ge=1, description="tokens a generation may reach by default")
+    with_base: Literal["f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m"] | None = Field(
+        None, description="of lora: write the base that the adapter goes on beside it, as GGUF of this type"
+    )
 
 
 class VerifySection(Section):

@@ -14,7 +14,7 @@ from typing import Any
 
 from edgeft.errors import storage_errors
 from edgeft.exporters import Exported, ExportSource
-from edgeft.exporters.gguf import card
+from edgeft.exporters.gguf import card, ollama
 from edgeft.exporters.gguf.families import family_of
 from edgeft.exporters.gguf.layout import layout
 from edgeft.exporters.gguf.types import FileType, file_type
@@ -38,7 +38,7 @@ def check(base: Path, type_name: str) -> None:
 def export(
     source: ExportSource, type_name: str, folder: Path, options: Mapping[str, Any], listen: Listener = silent
 ) -> Exported:
-    """Write `NAME-TYPE.gguf` and a README.md with the commands to use it into `folder`.
+    """Write `NAME-TYPE.gguf`, a README.md with the commands to use it, and a Modelfile for Ollama into `folder`.
 
     options  threads: how many quantize at once (default: the cores this process may use)
     """
@@ -56,7 +56,9 @@ def export(
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
         path = folder / file_name(source.name, type_name)
         write_file(path, Header(family.ARCH, metadata, shapes, plan.types), tensors, threads=threads, listen=listen)
-    write_text(folder / "README.md", card.readme(source, path.name, kind))
+    refused = ollama.write_modelfile(folder, path.name, source.base, vocabulary, config)
+    shipped = card.Shipped(path.name, f"{kind.name}, {kind.help}", path.stat().st_size, refused)
+    write_text(folder / "README.md", card.readme(source, shipped))
     facts = {
         "format": "gguf",
         "type": kind.name,
@@ -70,6 +72,7 @@ def export(
         "pre_tokenizer": vocabulary.pre,
         "vocab_size": len(vocabulary.tokens),
         "chat_template": digest_text(vocabulary.template) if vocabulary.template else None,
+        "modelfile": refused or ollama.FILE,
     }
     return Exported(facts, {"threads": threads})
 
@@ -102,8 +105,7 @@ def _metadata(
 
     put("general.type", "model", "string")
     put("general.name", source.name, "string")
-    for key, value in card.lineage(source).items():
-        put(key, value, "uint32" if isinstance(value, int) else "string")
+    found.extend(card.lineage(source))
     count = sum(tensor.numel for tensor in tensors.values())
     put("general.size_label", gguf.size_label(count, count, 0, 0), "string")
     family.metadata(config, put)
