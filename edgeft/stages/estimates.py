@@ -25,6 +25,8 @@ SMALL = 50_000_000  # parameters below which training and answering take one thr
 # Weights that quantizers write per second and core (see tools/bench); other files are as fast as the disk.
 QUANTIZED_PER_SECOND = {"gguf-q4_k_m": 8e6, "gguf-q8_0": 1.3e8, "onnx-int4": 1.5e7}
 
+LORA = {"lora-f32": 4.0, "lora-f16": 2.0, "lora-bf16": 2.0, "lora-q8_0": 34 / 32}  # bytes of a weight
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -66,7 +68,7 @@ def estimates_of(recipe: Recipe, machine: Machine) -> dict[str, Estimate]:
         merged = needs.merged_size(shape)
         found["merge"] = Estimate(ram=needs.export_memory(shape, "merge"), disk=merged.bytes, exact=merged.exact)
     for name in recipe.export:
-        found[f"export.{name}"] = _export(shape, machine, name)
+        found[f"export.{name}"] = _lora(recipe, shape, name) if name in LORA else _export(shape, machine, name)
         suites = verified_suites(recipe, [gate for gate in recipe.gates if gate.scope == name])
         found[f"verify.{name}"] = _asking(recipe, shape, machine, suites)
     return found
@@ -106,6 +108,20 @@ def _asking(recipe: Recipe, shape: Shape, machine: Machine, suites: dict[str, Su
         ram=needs.OVERHEAD_BYTES["cpu"] + (0 if machine.device == "cuda" else weights),
         vram=needs.OVERHEAD_BYTES["cuda"] + weights if machine.device == "cuda" else None,
         seconds=START_SECONDS + 2.0 * shape.parameters * tokens / machine.speed(shape),
+    )
+
+
+def _lora(recipe: Recipe, shape: Shape, name: str) -> Estimate:
+    """The adapter's matrices, and the base beside them when it is asked for."""
+    weights = adapter_parameters(shape, recipe.train.lora_r, recipe.train.lora_target_modules)
+    base = recipe.export[name].with_base  # type: ignore[index]
+    beside = needs.export_size(shape, f"gguf-{base}") if base else None
+    disk = int(weights * LORA[name]) + (beside.bytes if beside else 0)
+    return Estimate(
+        ram=needs.export_memory(shape, name),
+        disk=disk if beside or not base else None,
+        seconds=START_SECONDS,
+        exact=False,
     )
 
 

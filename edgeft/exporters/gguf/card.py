@@ -44,7 +44,7 @@ def lineage(source: ExportSource) -> Iterator[tuple[str, Any, str]]:
     """Metadata (key, value, kind) about where a file comes from: `general.*` as llama.cpp and hubs read them, and
     edgeft's own. Reproducible: no times, no places."""
     origin = origin_of(source)
-    if source.adapter:
+    if source.adapter and source.fold:
         yield "general.finetune", source.name, "string"
     if origin.license:
         yield "general.license", origin.license, "string"
@@ -61,7 +61,8 @@ def lineage(source: ExportSource) -> Iterator[tuple[str, Any, str]]:
         yield "general.datasets", datasets, "array"
     yield "edgeft.version", __version__, "string"
     if source.adapter:
-        yield "edgeft.adapter.digest", digest_file(source.adapter / "adapter_model.safetensors"), "string"
+        if source.fold:
+            yield "edgeft.adapter.digest", digest_file(source.adapter / "adapter_model.safetensors"), "string"
         yield "edgeft.merge_base", source.folded_into(), "string"
         if digest := ((read_training(source.adapter) or {}).get("base") or {}).get("digest"):
             yield "edgeft.base.digest", str(digest), "string"

@@ -55,7 +55,6 @@ def write_modelfile(
     base: Path,
     vocabulary: Vocabulary,
     config: Mapping[str, Any],
-    *,
     adapter: str | None = None,
 ) -> str | None:
     """Write `Modelfile` into `folder`; None, or why there is none.

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +48,8 @@ class Origin:
 
 def origin_of(source: ExportSource) -> Origin:
     """The origin of a source's base. Reads its README.md and LICENSE."""
-    return _origin(source.base, source.base_ref)
-
-
-@lru_cache(maxsize=8)
-def _origin(base: Path, base_ref: str) -> Origin:
-    reference = _public(base, base_ref)
+    base = source.base
+    reference = _public(base, source.base_ref)
     organization, _, name = reference.rpartition("/")
     front = _front_matter(base / "README.md")
     return Origin(
