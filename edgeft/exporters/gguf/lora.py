@@ -226,7 +226,7 @@ class _Moved(Deferred):
         self.dtype = base.dtype if factor == 1 else "F32"
 
     def chunks(self, rows: int | None = None, *, start: int = 0, stop: int | None = None) -> Iterator[torch.Tensor]:
-        values = self.base.read()[self.order]
+        values = self.base.read()[self.order]  # out x rank: small
         moved = values if self.factor == 1 else values.float() * self.factor
         step = rows or self.rows_for()
         end = self.n_rows if stop is None else min(stop, self.n_rows)

@@ -68,6 +68,8 @@ def _public(base: Path, base_ref: str) -> str:
         return base_ref
     known = reference_of(base)
     parts = known.split("/")
+    if known.startswith("builtin:"):
+        return known
     if len(parts) == 2 and all(_HUB_PART.match(part) for part in parts):
         return known
     return Path(base_ref.partition("@")[0].rstrip("/\\").replace("\\", "/")).name or ("" if not base_ref else base.name)
