@@ -1,8 +1,8 @@
 """The shape of a model, from its config.json or a table, without weights: tensors, parameter counts, file sizes.
 
 Used by `edgeft plan` (through `edgeft.models.needs`), offline and without torch. Covers the decoder families whose
-layers are those of Llama: q/k/v/o projections and a gated MLP. Sources: the families' modeling files in transformers
-(names, shapes) and `llama_tensor_get_type` in llama.cpp (which tensors a mix stores in more bits).
+layers are those of Llama: q/k/v/o projections (or one for q, k and v) and a gated MLP. Sources: the families' modeling
+files in transformers (names, shapes) and `llama_tensor_get_type` in llama.cpp (which tensors get more bits in a mix).
 """
 
 from __future__ import annotations
@@ -17,14 +17,28 @@ from typing import Any
 from edgeft.errors import ModelError
 from edgeft.models import base
 
-# model_type -> what differs from Llama: biases of q/k/v, norms of q and k.
-FAMILIES: dict[str, dict[str, bool]] = {
+_BOTH_SIDES = (
+    "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm",
+)  # fmt: skip
+# model_type -> what differs from Llama: biases of q/k/v, norms of q and k (over each head or the whole row), which
+# other norms a layer has, matrices for q, k, v and for gate and up in one; and what its config class fills in.
+FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {},
     "mistral": {},
     "smollm3": {},
     "granite": {},
     "qwen2": {"qkv_bias": True},
     "qwen3": {"qk_norm": True},
+    "gemma2": {"norms": _BOTH_SIDES},
+    "gemma3_text": {"norms": _BOTH_SIDES, "qk_norm": True},
+    "olmo2": {"norms": ("post_attention_layernorm", "post_feedforward_layernorm"), "row_norm": True},
+    "phi3": {"fused": True},
+}
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "qwen3": {"head_dim": 128},
+    "gemma2": {"head_dim": 256, "tie_word_embeddings": True},
+    "gemma3_text": {"head_dim": 256, "tie_word_embeddings": True},
+    "smollm3": {"tie_word_embeddings": True},
 }
 # The bases that edgeft's own recipes name, from their config.json on the hub, for plans made offline.
 _COMMON = {"model_type": "llama", "tie_word_embeddings": True, "torch_dtype": "bfloat16"}
@@ -100,6 +114,9 @@ class Shape:
     o_bias: bool = False
     mlp_bias: bool = False
     qk_norm: bool = False
+    row_norm: bool = False
+    fused: bool = False
+    norms: tuple[str, ...] = ("input_layernorm", "post_attention_layernorm")
 
     def tensors(self) -> list[Tensor]:
         """Every parameter of the checkpoint; tied embeddings once."""
@@ -116,23 +133,27 @@ class Shape:
     def _layer(self, layer: int) -> Iterator[Tensor]:
         queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
         attention, mlp = f"model.layers.{layer}.self_attn", f"model.layers.{layer}.mlp"
+        parts = {
+            "qkv_proj": queries + 2 * keys, "q_proj": queries, "k_proj": keys, "v_proj": keys,
+            "gate_up_proj": 2 * self.mlp, "gate_proj": self.mlp, "up_proj": self.mlp,
+        }  # fmt: skip
+        inputs = ("qkv_proj",) if self.fused else ("q_proj", "k_proj", "v_proj")
+        widths = ("gate_up_proj",) if self.fused else ("gate_proj", "up_proj")
         matrices = (
-            (attention, "q_proj", queries, self.hidden, self.qkv_bias),
-            (attention, "k_proj", keys, self.hidden, self.qkv_bias),
-            (attention, "v_proj", keys, self.hidden, self.qkv_bias),
+            *((attention, role, parts[role], self.hidden, self.qkv_bias) for role in inputs),
             (attention, "o_proj", self.hidden, queries, self.o_bias),
-            (mlp, "gate_proj", self.mlp, self.hidden, self.mlp_bias),
-            (mlp, "up_proj", self.mlp, self.hidden, self.mlp_bias),
+            *((mlp, role, parts[role], self.hidden, self.mlp_bias) for role in widths),
             (mlp, "down_proj", self.hidden, self.mlp, self.mlp_bias),
         )
         for block, role, rows, columns, bias in matrices:
             yield Tensor(f"{block}.{role}.weight", rows, columns, role, layer)
             if bias:
                 yield Tensor(f"{block}.{role}.bias", 1, rows, role, layer, vector=True)
-        if self.qk_norm:
-            for role in ("q_norm", "k_norm"):
-                yield Tensor(f"{attention}.{role}.weight", 1, self.head_dim, role, layer, vector=True)
-        for role in ("input_layernorm", "post_attention_layernorm"):
+        if self.qk_norm or self.row_norm:
+            for role, width in (("q_norm", queries), ("k_norm", keys)):
+                size = width if self.row_norm else self.head_dim
+                yield Tensor(f"{attention}.{role}.weight", 1, size, role, layer, vector=True)
+        for role in self.norms:
             yield Tensor(f"model.layers.{layer}.{role}.weight", 1, self.hidden, role, layer, vector=True)
 
     @property
@@ -152,6 +173,7 @@ def from_config(config: Mapping[str, Any]) -> Shape:
     family = config.get("model_type")
     if family not in FAMILIES:
         raise ModelError(f"the sizes of model type {family!r} are not known", do=f"known: {', '.join(FAMILIES)}")
+    config = {**_DEFAULTS.get(str(family), {}), **{key: value for key, value in config.items() if value is not None}}
     try:
         heads = _size(config, "num_attention_heads")
         hidden = _size(config, "hidden_size")
@@ -231,6 +253,7 @@ _BLOCKS = {
     "Q4_K": (144, 256),
     "Q6_K": (210, 256),
 }
+_NARROW = {"Q4_K": "Q5_0", "Q6_K": "Q8_0"}  # for rows that 256 does not divide
 _PLAIN = {"gguf-f32": "F32", "gguf-f16": "F16", "gguf-bf16": "BF16", "gguf-q8_0": "Q8_0", "gguf-q6_k": "Q6_K"}
 GGUF_EXPORTS = (*_PLAIN, "gguf-q4_k_m")
 _ALIGNMENT = 32
@@ -251,8 +274,8 @@ def gguf_type(shape: Shape, tensor: Tensor, export: str) -> str:
     if tensor.vector:
         return "F32"
     wanted = _PLAIN.get(export) or _q4_k_m(shape, tensor)
-    if wanted in ("Q4_K", "Q6_K") and tensor.columns % 256:
-        wanted = "Q5_0" if wanted == "Q4_K" else "Q8_0"
+    if wanted in _NARROW and tensor.columns % 256:
+        wanted = _NARROW[wanted]
     if wanted in ("Q5_0", "Q8_0") and tensor.columns % 32:
         return "F16"
     return wanted
@@ -262,7 +285,7 @@ def _q4_k_m(shape: Shape, tensor: Tensor) -> str:
     output = "embed_tokens" if shape.tied else "lm_head"
     if tensor.role == output:
         return "Q6_K"
-    if tensor.role in ("v_proj", "down_proj") and tensor.layer is not None:
+    if tensor.role in ("v_proj", "qkv_proj", "down_proj") and tensor.layer is not None:
         eighth = shape.layers // 8
         layer = tensor.layer
         if layer < eighth or layer >= 7 * shape.layers // 8 or (layer - eighth) % 3 == 2:

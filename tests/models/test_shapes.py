@@ -58,6 +58,12 @@ CONFIGS = {
     "granite": tiny("granite", tie_word_embeddings=True),
     "qwen2": tiny("qwen2", tie_word_embeddings=True),
     "qwen3": tiny("qwen3", head_dim=32, tie_word_embeddings=False),
+    "qwen3 by default": tiny("qwen3"),
+    "gemma2": tiny("gemma2", head_dim=32),
+    "gemma3": tiny("gemma3_text"),
+    "olmo2": tiny("olmo2", tie_word_embeddings=False),
+    "phi3": tiny("phi3", tie_word_embeddings=False),
+    "phi3 tied": tiny("phi3", tie_word_embeddings=True),
 }
 
 
@@ -67,7 +73,7 @@ def built(config: dict[str, Any]) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     kind = config["model_type"]
-    more = {"pad_token_id": 0} if kind == "smollm3" else {}
+    more = {"pad_token_id": 0} if kind in ("smollm3", "phi3", "olmo2") else {}
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(AutoConfig.for_model(**config, **more))
 
@@ -103,7 +109,7 @@ def test_adapter_parameters_are_those_of_peft(targets: str | list[str]) -> None:
 
 def llama_cpp(shape: Shape, config: dict[str, Any], export: str, folder: Path) -> tuple[dict[str, str], int]:
     """Tensor types as llama.cpp picks them in a dry run, and the bytes that they take."""
-    from edgeft.exporters.gguf.families import llama
+    from edgeft.exporters.gguf.families import family_of
     from edgeft.exporters.gguf.layout import layout, source_types
     from edgeft.exporters.gguf.types import file_type
     from edgeft.exporters.gguf.writer import Header
@@ -114,33 +120,56 @@ def llama_cpp(shape: Shape, config: dict[str, Any], export: str, folder: Path) -
             self.name, self.shape, self.dtype = name, shape, "BF16"
 
     metadata: list[tuple[str, Any, str]] = []
-    llama.metadata({"rms_norm_eps": 1e-5, "rope_theta": 1e4, **config}, lambda *entry: metadata.append(entry))
+    config = {"rms_norm_eps": 1e-5, "architectures": [ARCHITECTURES[config["model_type"]]], **config}
+    family = family_of(config)
+    family.metadata(config, lambda *entry: metadata.append(entry))
     weights = {
         tensor.name: Known(tensor.name, (tensor.columns,) if tensor.vector else (tensor.rows, tensor.columns))
         for tensor in shape.tensors()
     }
-    tensors = llama.tensors({"rms_norm_eps": 1e-5, "rope_theta": 1e4, **config}, weights)  # type: ignore[arg-type]
+    tensors = family.tensors(config, weights)
     kind = file_type(export.removeprefix("gguf-"))
     assert source_types(tensors)
-    types = layout(kind, llama.ARCH, metadata, tensors, folder).types
+    types = layout(kind, family.ARCH, metadata, tensors, folder).types
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    return dict(types), Header(llama.ARCH, metadata, shapes, types).data_bytes()
+    return dict(types), Header(family.ARCH, metadata, shapes, types).data_bytes()
 
 
-LLAMAS = {name: config for name, config in KNOWN.items() if config["model_type"] == "llama"} | {
+ARCHITECTURES = {
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "smollm3": "SmolLM3ForCausalLM",
+    "granite": "GraniteForCausalLM",
+    "gemma2": "Gemma2ForCausalLM",
+    "gemma3_text": "Gemma3ForCausalLM",
+    "olmo2": "Olmo2ForCausalLM",
+    "phi3": "Phi3ForCausalLM",
+}
+WIDE = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 9}
+SIZED = KNOWN | {
     "narrow": tiny("llama", tie_word_embeddings=True),  # rows of 64 and 96: no K-quants
     "narrow untied": tiny("llama", tie_word_embeddings=False, num_hidden_layers=9),
     "half narrow": tiny("llama", hidden_size=256, intermediate_size=288, tie_word_embeddings=False),
     "odd": tiny("llama", intermediate_size=80, tie_word_embeddings=True),  # rows of 80: not even Q8_0
     "many layers": tiny("llama", hidden_size=256, intermediate_size=512, num_hidden_layers=21),
-}
+    **{
+        f"{family} {width}": tiny(family, **sizes, tie_word_embeddings=tied)
+        for family, tied in (
+            ("qwen3", False), ("gemma2", True), ("gemma3_text", True), ("olmo2", False), ("phi3", False),
+            ("smollm3", True), ("granite", True), ("mistral", False),
+        )
+        for width, sizes in (("narrow", {}), ("wide", WIDE))
+    },
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("export", GGUF_EXPORTS)
-@pytest.mark.parametrize("name", LLAMAS)
+@pytest.mark.parametrize("name", SIZED)
 def test_gguf_sizes_are_llama_cpps(name: str, export: str, tmp_path: Path) -> None:
     pytest.importorskip("llama_cpp")
-    config = LLAMAS[name]
+    config = SIZED[name]
     shape = from_config(config)
     types, size = llama_cpp(shape, config, export, tmp_path)
     counts: dict[str, int] = {}

@@ -24,6 +24,7 @@ _LINE = re.compile(
     re.MULTILINE,
 )
 _FALLBACK = re.compile(r"(\d+) of \d+ tensor\(s\) required fallback")
+_FLOAT32 = ("_norm.weight", "position_embd.weight", "ffn_gate_inp.weight", "ssm_conv1d.weight")
 _SOURCE = {"F32": "F32", "F16": "F16", "BF16": "BF16"}
 
 
@@ -36,9 +37,10 @@ class Layout:
 
 
 def source_types(tensors: Mapping[str, Deferred], matrix: str | None = None) -> dict[str, str]:
-    """Types of an unquantized file: F32 for vectors and norms, else `matrix` (or the checkpoint's dtype)."""
+    """Types of an unquantized file: F32 for vectors, norms, positions and routers, else `matrix` (or the checkpoint's
+    dtype)."""
     return {
-        name: "F32" if len(tensor.shape) <= 1 or name.endswith("_norm.weight") else matrix or _SOURCE[tensor.dtype]
+        name: "F32" if len(tensor.shape) <= 1 or name.endswith(_FLOAT32) else matrix or _SOURCE[tensor.dtype]
         for name, tensor in tensors.items()
     }
 

@@ -7,6 +7,7 @@ downloaded with pip into a temporary folder.
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import subprocess
 import sys
@@ -77,3 +78,36 @@ def convert_lora(source: Path, model: Path, adapter: Path, to: Path, *, type_nam
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return to
+
+
+# Many conversions in one process: every model class takes the byte-level vocabulary that the tests' tokenizer has,
+# also those whose real models have a sentencepiece one.
+_MANY = """
+import json
+import sys
+source, jobs = sys.argv[1], json.loads(sys.argv[2])
+sys.path[:0] = [source + "/gguf-py", source]
+import convert_hf_to_gguf
+from conversion import base
+base.TextModel.get_vocab_base_pre = lambda self, tokenizer: "qwen2"
+find = convert_hf_to_gguf.get_model_class
+
+def found(*arguments, **options):
+    model_class = find(*arguments, **options)
+    model_class.set_vocab = lambda self: self._set_vocab_gpt2()
+    return model_class
+
+convert_hf_to_gguf.get_model_class = found
+for model, to, type_name in jobs:
+    options = ["--no-mtp"] if "Qwen3_5" in open(model + "/config.json").read() else []  # no draft layers
+    sys.argv = ["convert", model, "--outfile", to, "--outtype", type_name, *options]
+    convert_hf_to_gguf.main()
+"""
+
+
+def convert_many(source: Path, jobs: list[tuple[Path, Path, str]]) -> None:
+    """Run the converter on checkpoint folders: (folder, file to write, type) each."""
+    listed = json.dumps([[str(model), str(to), type_name] for model, to, type_name in jobs])
+    command = [sys.executable, "-c", _MANY, str(source), listed]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]

@@ -7,7 +7,8 @@ A family module gives
     metadata(config, put) -> None         put(key, value, kind): hyper-parameters, as llama.cpp reads them
     tensors(config, weights) -> dict      GGUF tensor name -> `Deferred`, in file order
 
-Adding one is one file, one row here and its line in the oracle test.
+`decoder`, `rope`, `experts` and `rearranged` are what they share. Adding one is one file, one row here, one row in the
+oracle test's table and one in docs/families.md, which says how.
 """
 
 from __future__ import annotations
@@ -18,8 +19,34 @@ from typing import Any
 from edgeft.errors import ModelError
 from edgeft.registry import Row, Table
 
+
+def _row(module: str, what: str) -> Row:
+    return Row(f"edgeft.exporters.gguf.families.{module}", what)
+
+
 FAMILIES: Table = {
-    "LlamaForCausalLM": Row("edgeft.exporters.gguf.families.llama", "Llama 1 to 3.x and what is built like it"),
+    "Ernie4_5ForCausalLM": _row("ernie4_5", "ERNIE 4.5, dense"),
+    "Exaone4ForCausalLM": _row("exaone4", "EXAONE 4"),
+    "GPT2LMHeadModel": _row("gpt2", "GPT-2"),
+    "Gemma2ForCausalLM": _row("gemma2", "Gemma 2"),
+    "Gemma3ForCausalLM": _row("gemma3", "Gemma 3, text"),
+    "GemmaForCausalLM": _row("gemma", "Gemma 1"),
+    "Glm4ForCausalLM": _row("glm4", "GLM-4"),
+    "GraniteForCausalLM": _row("granite", "Granite 3 and 4, dense"),
+    "GraniteMoeForCausalLM": _row("granitemoe", "Granite 3, mixture of experts"),
+    "LlamaForCausalLM": _row("llama", "Llama 1 to 3.x and what is built like it"),
+    "MistralForCausalLM": _row("mistral", "Mistral"),
+    "Olmo2ForCausalLM": _row("olmo2", "OLMo 2"),
+    "Olmo3ForCausalLM": _row("olmo3", "OLMo 3"),
+    "Phi3ForCausalLM": _row("phi3", "Phi-3, Phi-3.5, Phi-4"),
+    "Qwen2ForCausalLM": _row("qwen2", "Qwen2, Qwen2.5"),
+    "Qwen3ForCausalLM": _row("qwen3", "Qwen3"),
+    "Qwen3MoeForCausalLM": _row("qwen3moe", "Qwen3, mixture of experts"),
+    "Qwen3_5ForCausalLM": _row("qwen3_5", "Qwen3.5, text"),
+    "SeedOssForCausalLM": _row("seed_oss", "Seed-OSS"),
+    "SmolLM3ForCausalLM": _row("smollm3", "SmolLM3"),
+    "StableLmForCausalLM": _row("stablelm", "StableLM"),
+    "Starcoder2ForCausalLM": _row("starcoder2", "StarCoder2"),
 }
 
 
