@@ -80,7 +80,7 @@ def test_a_wrong_scale_is_caught(tiny_llama: Path, tiny_adapter: Path, tmp_path:
 
 
 def _unscaled(original: Any) -> Any:
-    return lambda self, base, order, factor: original(self, base, order, 1.0)
+    return lambda self, base, rows=None, factor=1.0, columns=None: original(self, base, rows, columns=columns)
 
 
 @pytest.mark.slow

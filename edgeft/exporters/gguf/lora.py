@@ -211,27 +211,34 @@ def _alpha(loras: Mapping[str, Lora], folder: Path) -> float:
 
 def _tensors(pairs: _Pairs) -> Iterator[tuple[str, Deferred]]:
     for name, lora in pairs.loras.items():
+        factor = pairs.factors[name]
         for place in pairs.places[name]:
-            moved = _Moved(lora.b, place.rows, pairs.factors[name])
-            yield f"{place.tensor}.lora_a", Finite(lora.a, lora.a.name, "the adapter's")
-            yield f"{place.tensor}.lora_b", Finite(moved, lora.b.name, "the adapter's")
+            for side, matrix in (
+                ("a", _Moved(lora.a, columns=place.columns)),
+                ("b", _Moved(lora.b, place.rows, factor)),
+            ):
+                yield f"{place.tensor}.lora_{side}", Finite(matrix, matrix.name, "the adapter's")
 
 
 class _Moved(Deferred):
-    """B with its rows where llama.cpp has them, times a factor (in float32, rounded when written)."""
+    """A or B with its rows or columns where llama.cpp has them, times a factor (in float32, rounded when written)."""
 
-    def __init__(self, base: Deferred, order: list[int], factor: float) -> None:
-        self.base, self.order, self.factor = base, order, factor
-        self.name, self.shape = base.name, (len(order), *base.shape[1:])
+    def __init__(
+        self, base: Deferred, rows: list[int] | None = None, factor: float = 1.0, *, columns: list[int] | None = None
+    ) -> None:
+        self.base, self.order, self.columns, self.factor = base, rows, columns, factor
+        self.name, self.shape = base.name, (base.shape[0] if rows is None else len(rows), *base.shape[1:])
         self.dtype = base.dtype if factor == 1 else "F32"
 
     def chunks(self, rows: int | None = None, *, start: int = 0, stop: int | None = None) -> Iterator[torch.Tensor]:
-        values = self.base.read()[self.order]  # out x rank: small
-        moved = values if self.factor == 1 else values.float() * self.factor
+        values = self.base.read()  # a side is as long as the rank: small
+        values = values if self.order is None else values[self.order]
+        values = values if self.columns is None else values[:, self.columns]
+        values = values if self.factor == 1 else values.float() * self.factor
         step = rows or self.rows_for()
         end = self.n_rows if stop is None else min(stop, self.n_rows)
         for at in range(start, end, step):
-            yield moved[at : min(at + step, end)]
+            yield values[at : min(at + step, end)]
 
 
 def _fitting(matrix: str, tensor: Deferred) -> str:

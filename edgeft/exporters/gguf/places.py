@@ -1,8 +1,9 @@
-"""Where the rows of a checkpoint's weight stand in a GGUF file: asked of the family's own `tensors`, by probes.
+"""Where the rows and columns of a checkpoint's weight stand in a GGUF file: asked of the family's own `tensors`.
 
-A family says how a model's weights become GGUF tensors (names, order of rows, transposed or cut apart). An adapter's
-change `B @ A` of a weight takes the same way when only the rows of the weight move: then the rows of B move. So the
-weights are given as numbered rows and the family's answer is read. Called by `lora`; knows no family.
+A family says how a model's weights become GGUF tensors: names, order of rows, transposed, cut apart. An adapter's
+change `B @ A` of a weight takes the same way when only rows and columns move: then the rows of B and the columns of A
+move. So the weights are handed over as numbered rows, then as numbered columns, and the family's answer is read: an
+answer that is no such numbering is refused. Called by `lora`; knows no family.
 """
 
 from __future__ import annotations
@@ -18,107 +19,104 @@ if TYPE_CHECKING:
     import torch
 
 _INSTEAD = "export the merged file instead: gguf-f16 or another gguf type"
+_WEIGHT = 1 << 32  # what a weight's number counts in a row's
 
 
 @dataclass(frozen=True)
 class Place:
-    """A GGUF tensor: its row i is row `rows[i]` of the weight (of its transpose, for one stored transposed)."""
+    """A GGUF tensor whose value (i, j) is value (rows[i], columns[j]) of a weight, or of its transpose for a weight
+    that is stored as (in, out)."""
 
     tensor: str
     rows: list[int]
+    columns: list[int]
 
 
 def places(
     family: Any, config: Mapping[str, Any], weights: Weights, wanted: Mapping[str, bool]
 ) -> dict[str, list[Place]]:
-    """The places of the weights in `wanted` (name -> whether it is stored as (in, out)).
+    """The places of the weights in `wanted` (name -> whether it is stored as (in, out)): together each row once.
 
-    A `ModelError` for a weight that has no place of its own, or whose values or columns the family changes as well.
+    A `ModelError` for a weight that is stacked with others, or whose values the family changes as well.
     """
-    found: dict[str, list[Place]] = {name: [] for name in wanted}
     numbers = dict(enumerate(wanted, start=1))
-    probes = {name: _rows(weights[name], number, wanted[name]) for number, name in numbers.items()}
-    for tensor, values in _answers(family, config, weights, probes):
-        number = int(values[0, 0])
-        if number not in numbers or values.shape[1] != 2 or not bool((values[:, 0] == number).all()):
-            continue
-        found[numbers[number]].append(Place(tensor, [int(row) for row in values[:, 1]]))
+    rows = {name: _Numbered(weights[name], 1 if wanted[name] else 0, number) for number, name in numbers.items()}
+    found: dict[str, list[tuple[str, list[int]]]] = {name: [] for name in wanted}
+    for tensor, answer in _answers(family, config, weights, rows):
+        codes = [int(code) for chunk in answer.chunks() for code in _first_column(chunk)]
+        owner = numbers.get(codes[0] // _WEIGHT) if codes else None
+        if owner is not None and all(numbers.get(code // _WEIGHT) == owner for code in codes):
+            found[owner].append((tensor, [code % _WEIGHT for code in codes]))
     for name, its in found.items():
-        rows = sorted(row for place in its for row in place.rows)
-        if rows != list(range(_outputs(weights[name], wanted[name]))):
-            raise ModelError(
-                f"{name!r} is rearranged on its way into a GGUF file so that an adapter of it cannot follow",
-                do=_INSTEAD,
-            )
-    _check_columns(family, config, weights, wanted, found)
+        outputs = weights[name].shape[1 if wanted[name] else 0]
+        if sorted(row for _, moved in its for row in moved) != list(range(outputs)):
+            raise _refusal(name)
+    columns = _columns(family, config, weights, wanted)
+    if any(tensor not in columns for its in found.values() for tensor, _ in its):
+        raise _refusal(next(name for name, its in found.items() for tensor, _ in its if tensor not in columns))
+    return {name: [Place(tensor, moved, columns[tensor]) for tensor, moved in its] for name, its in found.items()}
+
+
+def _columns(
+    family: Any, config: Mapping[str, Any], weights: Weights, wanted: Mapping[str, bool]
+) -> dict[str, list[int]]:
+    """GGUF tensor -> the order of its columns, by its first and its last row."""
+    probes = {name: _Numbered(weights[name], 0 if wanted[name] else 1) for name in wanted}
+    widths = {weights[name].shape[0 if wanted[name] else 1] for name in wanted}
+    found = {}
+    for tensor, answer in _answers(family, config, weights, probes):
+        first, last = answer.rows(0, 1)[0].tolist(), answer.rows(answer.n_rows - 1, answer.n_rows)[0].tolist()
+        if first == last and len(first) in widths and sorted(first) == list(range(len(first))):
+            found[tensor] = [int(column) for column in first]
     return found
 
 
-def _check_columns(
-    family: Any,
-    config: Mapping[str, Any],
-    weights: Weights,
-    wanted: Mapping[str, bool],
-    found: Mapping[str, list[Place]],
-) -> None:
-    """Columns must stay where they are: A is written as it is. The first row of each place tells."""
-    whose = {place.tensor: name for name, its in found.items() for place in its}
-    probes = {name: _columns(weights[name], wanted[name]) for name in wanted}
-    seen = dict(_answers(family, config, weights, probes, stop=1))
-    for tensor, name in whose.items():
-        inputs = weights[name].shape[0 if wanted[name] else 1]
-        if tensor not in seen or seen[tensor][0].tolist() != list(range(inputs)):
-            raise ModelError(f"the columns of {name!r} are rearranged in a GGUF file", do=_INSTEAD)
-
-
 def _answers(
-    family: Any, config: Mapping[str, Any], weights: Weights, probes: Mapping[str, Deferred], stop: int | None = None
-) -> Iterator[tuple[str, torch.Tensor]]:
-    """The family's tensors that are made of probes alone: GGUF name, values (the first `stop` rows)."""
+    family: Any, config: Mapping[str, Any], weights: Weights, probes: Mapping[str, Deferred]
+) -> Iterator[tuple[str, Deferred]]:
+    """The family's matrices that are made of probes alone."""
     given = {name: probes.get(name) or _Blank(tensor) for name, tensor in weights.items()}
     for name, tensor in family.tensors(config, given).items():
-        if len(tensor.shape) == 2:
+        if len(tensor.shape) == 2 and tensor.numel:
             try:
-                yield name, tensor.rows(0, tensor.n_rows if stop is None else stop)
+                tensor.rows(0, 1)
             except _NotAsked:
                 continue
+            yield name, tensor
 
 
-def _outputs(weight: Deferred, transposed: bool) -> int:
-    return weight.shape[1 if transposed else 0]
+def _first_column(chunk: torch.Tensor) -> list[float]:
+    """-1 where the row does not say the same at its end."""
+    first, last = chunk[:, 0].tolist(), chunk[:, -1].tolist()
+    return [one if one == other else -1.0 for one, other in zip(first, last, strict=True)]
 
 
-def _rows(weight: Deferred, number: int, transposed: bool) -> Deferred:
-    """Two columns: the weight's number and the row's."""
-    import torch
-
-    rows = torch.arange(_outputs(weight, transposed), dtype=torch.float32)
-    values = torch.stack([torch.full_like(rows, number), rows], dim=1)
-    return _Probe(weight.name, values.T if transposed else values)
+def _refusal(name: str) -> ModelError:
+    return ModelError(
+        f"{name!r} is rearranged on its way into a GGUF file, an adapter of it cannot follow", do=_INSTEAD
+    )
 
 
-def _columns(weight: Deferred, transposed: bool) -> Deferred:
-    """Every value is the number of its column (of its row, when it is stored transposed); takes no memory."""
-    import torch
+class _Numbered(Deferred):
+    """In a weight's place: every value is the number of its row (axis 0) or column (axis 1), plus `number` * 2**32. One
+    row or column in memory, seen through a view."""
 
-    if transposed:
-        return _Probe(weight.name, torch.arange(weight.shape[0], dtype=torch.float32)[:, None].expand(weight.shape))
-    return _Probe(weight.name, torch.arange(weight.shape[1], dtype=torch.float32).expand(weight.shape))
+    dtype = "F64"
 
-
-class _Probe(Deferred):
-    """Made-up values in a weight's place."""
-
-    dtype = "F32"
-
-    def __init__(self, name: str, values: torch.Tensor) -> None:
-        self.name, self.shape, self._values = name, tuple(values.shape), values
+    def __init__(self, weight: Deferred, axis: int, number: int = 0) -> None:
+        self.name, self.shape = weight.name, weight.shape
+        self._axis, self._number = axis, number
 
     def chunks(self, rows: int | None = None, *, start: int = 0, stop: int | None = None) -> Iterator[torch.Tensor]:
-        step = rows or self.rows_for()
+        import torch
+
         end = self.n_rows if stop is None else min(stop, self.n_rows)
+        step = rows or self.rows_for()
+        codes = torch.arange(self.shape[self._axis], dtype=torch.float64) + self._number * _WEIGHT
         for at in range(start, end, step):
-            yield self._values[at : min(at + step, end)]
+            last = min(at + step, end)
+            part = codes[at:last, None] if self._axis == 0 else codes[None]
+            yield part.expand(last - at, self.shape[1])
 
 
 class _NotAsked(Exception):
