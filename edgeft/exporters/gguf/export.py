@@ -15,7 +15,7 @@ from typing import Any
 
 from edgeft.errors import InputError, storage_errors
 from edgeft.exporters import Exported, ExportSource
-from edgeft.exporters.gguf import card
+from edgeft.exporters.gguf import card, ollama
 from edgeft.exporters.gguf.families import family_of
 from edgeft.exporters.gguf.imatrix import Imatrix, read_imatrix
 from edgeft.exporters.gguf.layout import Layout, in_need, layout
@@ -44,7 +44,8 @@ def check(base: Path, type_name: str) -> None:
 def export(
     source: ExportSource, type_name: str, folder: Path, options: Mapping[str, Any], listen: Listener = silent
 ) -> Exported:
-    """Write `NAME-TYPE.gguf` (or its shards) and a README.md with the commands to use it into `folder`.
+    """Write `NAME-TYPE.gguf` (or its shards), a README.md with the commands to use it, and a Modelfile for Ollama (it
+    takes no shards) into `folder`.
 
     options  threads: how many quantize at once (default: the cores this process may use)
              imatrix: file of an importance matrix; tensor_types, token_embedding_type, output_tensor_type,
@@ -70,13 +71,18 @@ def export(
             importance=imatrix.importance if imatrix else None,
             max_shard=wanted.max_shard_size,
         )
-    write_text(folder / "README.md", card.readme(source, [path.name for path in paths], kind))
-    vocabulary = parts.vocabulary
+    vocabulary, size = parts.vocabulary, sum(path.stat().st_size for path in paths)
+    if len(paths) > 1:
+        refused: str | None = f"Ollama takes no shards; llama-gguf-split --merge {paths[0].name} OUT joins them"
+    else:
+        refused = ollama.write_modelfile(folder, paths[0].name, source.base, vocabulary, read_config(source.base))
+    what = f"{kind.name}, {kind.help}" + (f", in {len(paths)} files" if len(paths) > 1 else "")
+    write_text(folder / "README.md", card.readme(source, card.Shipped(paths[0].name, what, size, refused)))
     facts = {
         "format": "gguf",
         "type": kind.name,
         "file": paths[0].name,
-        "size": sum(path.stat().st_size for path in paths),
+        "size": size,
         "architecture": parts.arch,
         "base": source.base_ref,
         "merge_base": source.folded_into(),
@@ -85,6 +91,7 @@ def export(
         "pre_tokenizer": vocabulary.pre,
         "vocab_size": len(vocabulary.tokens),
         "chat_template": digest_text(vocabulary.template) if vocabulary.template else None,
+        "modelfile": refused or ollama.FILE,
     }
     if len(paths) > 1:
         facts["shards"] = [path.name for path in paths]
@@ -173,8 +180,7 @@ def _metadata(
 
     put("general.type", "model", "string")
     put("general.name", source.name, "string")
-    for key, value in card.lineage(source).items():
-        put(key, value, "uint32" if isinstance(value, int) else "string")
+    found.extend(card.lineage(source))
     count = sum(tensor.numel for tensor in tensors.values())
     put("general.size_label", gguf.size_label(count, count, 0, 0), "string")
     family.metadata(config, put)
