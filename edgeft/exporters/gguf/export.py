@@ -71,26 +71,16 @@ def export(
             importance=imatrix.importance if imatrix else None,
             max_shard=wanted.max_shard_size,
         )
-    vocabulary, size = parts.vocabulary, sum(path.stat().st_size for path in paths)
+    size = sum(path.stat().st_size for path in paths)
     if len(paths) > 1:
         refused: str | None = f"Ollama takes no shards; llama-gguf-split --merge {paths[0].name} OUT joins them"
     else:
-        refused = ollama.write_modelfile(folder, paths[0].name, source.base, vocabulary, read_config(source.base))
+        refused = ollama.write_modelfile(folder, paths[0].name, source.base, parts.vocabulary, read_config(source.base))
     what = f"{kind.name}, {kind.help}" + (f", in {len(paths)} files" if len(paths) > 1 else "")
     write_text(folder / "README.md", card.readme(source, card.Shipped(paths[0].name, what, size, refused)))
-    facts = {
-        "format": "gguf",
-        "type": kind.name,
+    facts = _facts(source, kind, parts, plan) | {
         "file": paths[0].name,
         "size": size,
-        "architecture": parts.arch,
-        "base": source.base_ref,
-        "merge_base": source.folded_into(),
-        "tensors": dict(sorted(Counter(name.lower() for name in plan.types.values()).items())),
-        "fallbacks": {name: list(pair) for name, pair in sorted(plan.fallbacks.items())},
-        "pre_tokenizer": vocabulary.pre,
-        "vocab_size": len(vocabulary.tokens),
-        "chat_template": digest_text(vocabulary.template) if vocabulary.template else None,
         "modelfile": refused or ollama.FILE,
     }
     if len(paths) > 1:
@@ -125,6 +115,23 @@ def parts_of(source: ExportSource, kind: FileType, imatrix: Imatrix | None, weig
     tensors: dict[str, Deferred] = family.tensors(config, source.weights() if weights is None else weights)
     metadata = _metadata(source, config, kind, family, vocabulary, tensors, imatrix)
     return Parts(family.ARCH, metadata, tensors, vocabulary)
+
+
+def _facts(source: ExportSource, kind: FileType, parts: Parts, plan: Layout) -> dict[str, Any]:
+    """What is known of the file before it is written."""
+    vocabulary = parts.vocabulary
+    return {
+        "format": "gguf",
+        "type": kind.name,
+        "architecture": parts.arch,
+        "base": source.base_ref,
+        "merge_base": source.folded_into(),
+        "tensors": dict(sorted(Counter(name.lower() for name in plan.types.values()).items())),
+        "fallbacks": {name: list(pair) for name, pair in sorted(plan.fallbacks.items())},
+        "pre_tokenizer": vocabulary.pre,
+        "vocab_size": len(vocabulary.tokens),
+        "chat_template": digest_text(vocabulary.template) if vocabulary.template else None,
+    }
 
 
 def _check_imatrix(kind: FileType, plan: Layout, parts: Parts, imatrix: Imatrix | None) -> None:
