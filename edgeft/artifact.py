@@ -17,7 +17,9 @@ from edgeft import __version__, files
 from edgeft.errors import ModelError
 
 MANIFEST = "artifact.json"
-KINDS = ("dataset", "adapter", "choice", "model", "imatrix", "gguf", "onnx", "evaluation", "verdict", "report")
+KINDS = (
+    "dataset", "adapter", "choice", "model", "imatrix", "gguf", "lora", "onnx", "evaluation", "verdict", "report",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ def make_adapter(
     *,
     r: int = 8,
     alpha: float = 16,
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+    targets: tuple[str, ...] | str = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
     seed: int = 1,
     strength: float = 0.05,
     **config: Any,
@@ -146,7 +146,13 @@ def make_adapter(
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    settings = LoraConfig(r=r, lora_alpha=alpha, target_modules=list(targets), task_type="CAUSAL_LM", **config)
+    settings = LoraConfig(
+        r=r,
+        lora_alpha=alpha,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        task_type="CAUSAL_LM",
+        **config,
+    )
     tuned = get_peft_model(model, settings)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

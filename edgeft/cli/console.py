@@ -111,7 +111,7 @@ def why(reasons: Sequence[Reason], most: int = 3) -> str:
 
 def _outcome(artifact: Artifact) -> str:
     """The size of what was built, for artifacts whose size matters."""
-    return human_size(artifact.size()) if artifact.kind in ("model", "gguf", "onnx", "adapter") else ""
+    return human_size(artifact.size()) if artifact.kind in ("model", "gguf", "lora", "onnx", "adapter") else ""
 
 
 class PlainReporter:

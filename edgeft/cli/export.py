@@ -48,7 +48,10 @@ def _pairs(ctx: click.Context, _: click.Parameter, values: tuple[str, ...]) -> l
     metavar="FORMAT-TYPE",
     callback=_known,
     shell_complete=_complete_types,
-    help="gguf-f16, gguf-q8_0, gguf-q4_k_m, onnx-fp32, onnx-int4.",
+    help="gguf-f16, gguf-q8_0, gguf-q4_k_m, lora-f16, onnx-fp32, onnx-int4.",
+)
+@click.option(
+    "--with-base", metavar="TYPE", help="Of lora: write its base beside it, as GGUF of this type (f16, q8_0)."
 )
 @merge_base_option
 @click.option(
@@ -74,6 +77,7 @@ def command(
     base: str,
     adapter: Path | None,
     name: str | None,
+    with_base: str | None,
     merge_base: str,
     imatrix: Path | None,
     sizes: bool,
@@ -99,8 +103,12 @@ def command(
     if name is None or out is None:
         raise click.UsageError(f"{'--type' if name is None else '--out'} is missing (or ask for --sizes)")
     format_, _, type_ = name.partition("-")
+    if with_base is not None and format_ != "lora":
+        raise click.UsageError(f"--with-base is for lora, not for {name}")
     if format_ != "gguf" and (options or imatrix):
         raise click.UsageError(f"--{next(iter(options), 'imatrix').replace('_', '-')} is an option of GGUF exports")
+    if with_base is not None:
+        options = {"with_base": with_base}
     params = {"format": format_, "type": type_, "merge_base": merge_base, "options": options}
     made = build("export", params, out, inputs=inputs, sources=sources)
     tell(made, out, as_json=as_json)

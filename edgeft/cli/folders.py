@@ -105,11 +105,12 @@ def adapter_of(folder: Path | None) -> Artifact | None:
 def export_of(path: Path) -> Artifact:
     """An exported file: an artifact, a .gguf file, or an onnxruntime-genai folder."""
     from edgeft import artifact
+    from edgeft.runtimes.gguf_header import is_adapter
 
     if path.is_dir() and artifact.is_artifact(path):
-        return _of_kind(artifact.load(path), "gguf", "onnx")
+        return _of_kind(artifact.load(path), "gguf", "lora", "onnx")
     if path.is_file() and path.suffix == ".gguf":
-        return _plain(path, "gguf")
+        return _plain(path, "lora" if is_adapter(path) else "gguf")
     if (path / "genai_config.json").is_file():
         return _plain(path, "onnx")
     raise ModelError("this is not an exported file", where=path, do="give a .gguf file, an ONNX folder, or an artifact")

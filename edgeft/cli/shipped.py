@@ -10,7 +10,8 @@ from pathlib import Path
 from edgeft.artifact import Artifact
 from edgeft.files import human_size
 
-SHIPPED = ("adapter", "model", "gguf", "onnx")
+MODELFILE = "Modelfile"
+SHIPPED = ("adapter", "model", "gguf", "lora", "onnx")
 
 
 def files_and_commands(artifacts: Mapping[str, Artifact], links: Mapping[str, Path], recipe: str) -> Iterator[str]:
@@ -30,14 +31,19 @@ def files_and_commands(artifacts: Mapping[str, Artifact], links: Mapping[str, Pa
     for _, artifact, link in shipped:  # the last of a kind is the smallest: recipes list exports from large to small
         by_kind[artifact.kind] = (artifact, link)
     if "gguf" in by_kind:
-        yield from gguf_commands(main_file(*by_kind["gguf"]), recipe)
+        artifact, link = by_kind["gguf"]
+        yield from gguf_commands(main_file(artifact, link), recipe, modelfile=MODELFILE in artifact.files)
+    if "lora" in by_kind:
+        yield from lora_commands(*by_kind["lora"])
     if "onnx" in by_kind:
         yield from onnx_commands(by_kind["onnx"][1])
     if "model" in by_kind:
         yield from model_commands(by_kind["model"][1])
-    yield ""
-    yield "Talk to any of them"
-    yield f"  edgeft chat {shlex.quote(str(shipped[-1][2]))}"
+    whole = [link for _, artifact, link in shipped if artifact.kind != "lora" or artifact.facts.get("base_file")]
+    if whole:
+        yield ""
+        yield "Talk to any of them"
+        yield f"  edgeft chat {shlex.quote(str(whole[-1]))}"
 
 
 def main_file(artifact: Artifact, link: Path) -> Path:
@@ -46,25 +52,48 @@ def main_file(artifact: Artifact, link: Path) -> Path:
         names = sorted(name for name in artifact.files if name.endswith(".gguf"))
         if len(names) == 1 or artifact.facts.get("shards") == names:  # of shards the first: it names the others
             return link / names[0]
+    if artifact.kind == "lora" and artifact.facts.get("file") in artifact.files:
+        return link / str(artifact.facts["file"])
     return link
 
 
-def gguf_commands(path: Path, recipe: str) -> Iterator[str]:
+def gguf_commands(path: Path, recipe: str, *, modelfile: bool) -> Iterator[str]:
     yield ""
     yield f"  GGUF={shlex.quote(str(path))}"
     yield "llama.cpp"
     yield '  llama-cli -m "$GGUF"'
     yield '  llama-server -m "$GGUF" --port 8080'
     yield "Ollama"
-    yield '  echo "FROM $PWD/$GGUF" > Modelfile'
     name = re.sub(r"[^a-z0-9._-]+", "-", recipe.lower()).strip("-") or "tuned"
-    yield f"  ollama create {name} -f Modelfile && ollama run {name}"
+    if modelfile:
+        place = shlex.quote(str(path.with_name(MODELFILE)))
+        yield f"  ollama create {name} -f {place} && ollama run {name}"
+    else:  # its README.md says why there is none
+        yield '  echo "FROM $PWD/$GGUF" > Modelfile'
+        yield f"  ollama create {name} -f Modelfile && ollama run {name}"
     yield "Python (pip install llama-cpp-python)"
     yield "  from llama_cpp import Llama"
     yield f'  path = "{path}"'
     yield "  model = Llama(path, n_ctx=0, verbose=False)"
     yield '  messages = [{"role": "user", "content": "Hello"}]'
     yield '  print(model.create_chat_completion(messages)["choices"][0]["message"])'
+
+
+def lora_commands(artifact: Artifact, link: Path) -> Iterator[str]:
+    """An adapter as GGUF, on the base file beside it, or on one that has to be given."""
+    base = artifact.facts.get("base_file")
+    yield ""
+    if base:
+        yield f"  BASE={shlex.quote(str(link / str(base)))}"
+    else:
+        yield "  BASE=base.gguf  # a GGUF file of the base; the README.md beside the adapter says how to make it"
+    yield f"  LORA={shlex.quote(str(main_file(artifact, link)))}"
+    yield "llama.cpp, the adapter on its base"
+    yield '  llama-cli -m "$BASE" --lora "$LORA"'
+    yield '  llama-server -m "$BASE" --lora "$LORA" --port 8080'
+    if not base:
+        yield "edgeft"
+        yield '  edgeft chat "$LORA" --base "$BASE"'
 
 
 def onnx_commands(folder: Path) -> Iterator[str]:

@@ -25,6 +25,9 @@ EXPORTS: dict[str, Row] = {
     "gguf": Row(
         "edgeft.exporters.gguf.export:export", "one GGUF file for llama.cpp, Ollama and LM Studio", extra="gguf"
     ),
+    "lora": Row(
+        "edgeft.exporters.gguf.lora:export", "the adapter alone, as GGUF beside a shared base file", extra="gguf"
+    ),
     "onnx": Row("edgeft.exporters.onnx.decoder:export", "a folder for ONNX Runtime generate()", extra="onnx"),
 }
 
@@ -48,6 +51,7 @@ class ExportSource:
                 says which and how); "pristine": into the checkpoint's own. Equal when nothing was quantized
     name        a short name for people and for file names ("sprout-household")
     base_ref    the base model as the recipe names it, for metadata ("builtin:sprout", "Qwen/Qwen3-0.6B")
+    fold        False: the base that the adapter goes on, without it, taught as the adapter was (see `gguf/lora.py`)
     """
 
     base: Path
@@ -55,6 +59,7 @@ class ExportSource:
     merge_base: str = "dequantized"
     name: str = "model"
     base_ref: str = ""
+    fold: bool = True
 
     def folded_into(self) -> str | None:
         """What the adapter really is folded into ("pristine" when nothing was quantized); None without an adapter."""
@@ -75,10 +80,12 @@ class ExportSource:
         A `ModelError` for what does not fit together, and for an adapter whose training.json names another base.
         """
         from edgeft.models.identity import check_same_base
-        from edgeft.weights import open_weights
+        from edgeft.weights import open_base, open_weights
 
         if self.adapter:
             check_same_base(self.adapter, self.base)
+        if not self.fold:
+            return open_base(self.base, self.adapter, merge_base=self.merge_base)
         return open_weights(self.base, self.adapter, merge_base=self.merge_base)
 
     def taught(self) -> Taught:

@@ -16,6 +16,7 @@ _SHARDS = re.compile(r"^[1-9][0-9]*(\.[0-9]+)? ?[KMG]B$", re.IGNORECASE)
 _QUANTIZED = ("imatrix", "tensor_types", "token_embedding_type", "output_tensor_type", "max_shard_size")
 _SCALES = ("block_size", "accuracy_level", "algorithm")
 _OPTIONS: dict[str, tuple[str, ...]] = {
+    **{name: ("with_base",) for name in EXPORTS if name.startswith("lora-")},
     "onnx-fp32": ("max_length",),
     "onnx-int8": (*_SCALES, "max_length"),
     "onnx-int4": (*_SCALES, "head", "layers", "embeddings", "max_length"),

@@ -152,8 +152,8 @@ class GateSection(Section):
 
 
 class ExportOptions(Section):
-    """Options of one export: those of quantized GGUF (of plain ones only `max_shard_size`), then those of ONNX (of fp32
-    only `max_length`); what is left out is the exporter's choice."""
+    """Options of one export: those of quantized GGUF (of plain ones only `max_shard_size`), those of ONNX (of fp32 only
+    `max_length`), and `with_base` of adapters; what is left out is the exporter's choice."""
 
     imatrix: ImatrixFrom | None = Field(
         None, description="quantize by an importance matrix: true computes one of the training rows; or a file of one"
@@ -181,6 +181,9 @@ class ExportOptions(Section):
         None, description="of int4: the embeddings too, or float32; default quantized"
     )
     max_length: int | None = Field(None, ge=1, description="tokens a generation may reach by default")
+    with_base: Literal["f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m"] | None = Field(
+        None, description="of lora: write the base that the adapter goes on beside it, as GGUF of this type"
+    )
 
 
 class VerifySection(Section):

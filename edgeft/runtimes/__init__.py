@@ -39,7 +39,8 @@ def open_runtime(
 
     reference       `builtin:NAME`, a hub id, a folder of a base or merged model, an adapter folder, a `.gguf` file, an
                     ONNX folder, an artifact of one of these, or a link to one in `build/`
-    base            the base model of an adapter (default: the one it was trained on)
+    base            the base model of an adapter (default: the one it was trained on); of an adapter as GGUF a GGUF file
+                    or its folder (default: the one beside it)
     context_length  tokens at most (default and upper bound: the model's own)
     threads         CPU threads (default: OMP_NUM_THREADS, else by the model's size)
 
@@ -52,6 +53,10 @@ def open_runtime(
         return open_hf(_base_of(found.path, base), found.path, **settings)
     if found.kind == "hf":
         return open_hf(found.path, **settings)
+    if found.kind == "lora":
+        whole = references.base_gguf(found, base)
+        on_base: Runtime = RUNTIMES["gguf"].load()(whole, adapter=found.path, **settings)
+        return on_base
     runtime: Runtime = RUNTIMES[found.kind].load()(found.path, **settings)
     return runtime
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from edgeft.errors import ModelError
 from edgeft.files import is_lfs_pointer
-from edgeft.runtimes import template
+from edgeft.models import template
 from edgeft.runtimes.answer import Answer, answer_each, check_ids
 from edgeft.runtimes.llama import LlamaContext, LlamaModel
 from edgeft.runtimes.protocol import Completion, Message
@@ -23,25 +23,38 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def open_gguf(path: Path, *, context_length: int | None = None, threads: int | None = None) -> GgufRuntime:
-    """Open a `.gguf` file. Raises `ModelError` when it is not one or llama.cpp cannot load it."""
+def open_gguf(
+    path: Path, *, adapter: Path | None = None, context_length: int | None = None, threads: int | None = None
+) -> GgufRuntime:
+    """Open a `.gguf` file, with a GGUF LoRA `adapter` on it. Raises `ModelError` when it is not one or llama.cpp cannot
+    load it."""
+    _check_file(path)
+    if adapter is not None:
+        _check_file(adapter)
+    return GgufRuntime(path, adapter=adapter, context_length=context_length, threads=threads)
+
+
+def _check_file(path: Path) -> None:
     with path.open("rb") as stream:
         magic = stream.read(4)
     if is_lfs_pointer(path):
         raise ModelError("this is a Git LFS pointer, not the model", where=path, do="run: git lfs pull")
     if magic != b"GGUF":
         raise ModelError("this is not a GGUF file (it does not begin with 'GGUF')", where=path)
-    return GgufRuntime(path, context_length=context_length, threads=threads)
 
 
 class GgufRuntime:
     """The `Runtime` protocol over one GGUF file."""
 
-    def __init__(self, path: Path, *, context_length: int | None, threads: int | None) -> None:
+    def __init__(
+        self, path: Path, *, adapter: Path | None = None, context_length: int | None = None, threads: int | None = None
+    ) -> None:
         self._model = LlamaModel(path)
+        if adapter is not None:
+            self._model.put_on(adapter)
         self._path = path
         self._context: LlamaContext | None = None
-        self.name = f"gguf {self._file_type()}"
+        self.name = f"gguf {self._file_type()}{' + lora' if adapter else ''}"
         self.vocab_size = self._model.vocab_size
         self.context_length = min(context_length or self._model.context_length, self._model.context_length)
         self.stop_ids = self._model.ends_generation()

@@ -58,6 +58,7 @@ class LlamaModel:
         self.handle = self.api.llama_model_load_from_file(str(path).encode(), parameters)
         if not self.handle:
             raise ModelError(f"llama.cpp cannot load this file: {_reason()}", where=path)
+        self.adapter: Any = None
         self.vocabulary = self.api.llama_model_get_vocab(self.handle)
         self.vocab_size = int(self.api.llama_vocab_n_tokens(self.vocabulary))
         self.context_length = int(self.api.llama_model_n_ctx_train(self.handle))
@@ -123,10 +124,21 @@ class LlamaModel:
         """Every token at which llama.cpp stops: eos, eot and those it recognises by their text."""
         return tuple(token for token in range(self.vocab_size) if self.api.llama_vocab_is_eog(self.vocabulary, token))
 
+    def put_on(self, adapter: Path) -> None:
+        """Load a GGUF LoRA adapter; contexts made from now on apply it, at scale 1. It is freed with the model."""
+        _log.clear()
+        self.adapter = self.api.llama_adapter_lora_init(self.handle, str(adapter).encode())
+        if not self.adapter:
+            raise ModelError(
+                f"llama.cpp cannot put this adapter on {self.path.name}: {_reason()}",
+                where=adapter,
+                do="give the GGUF file of the base that it was trained on",
+            )
+
     def close(self) -> None:
         if self.handle:
             self.api.llama_model_free(self.handle)
-            self.handle = None
+            self.handle = self.adapter = None
 
 
 class LlamaContext:
@@ -149,6 +161,10 @@ class LlamaContext:
         self.handle = self._api.llama_init_from_model(model.handle, parameters)
         if not self.handle:
             raise ModelError(f"llama.cpp cannot make a context of {self.size} tokens: {_reason()}", where=model.path)
+        if model.adapter:
+            adapters = (self._api.llama_adapter_lora_p_ctypes * 1)(model.adapter)
+            if self._api.llama_set_adapters_lora(self.handle, adapters, 1, (ctypes.c_float * 1)(1.0)):
+                raise ModelError("llama.cpp cannot apply the adapter", where=model.path)
         self._memory = self._api.llama_get_memory(self.handle)
         self._batch = self._api.llama_batch_init(self.chunk, 0, 1)
 

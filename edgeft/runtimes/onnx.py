@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import ModelError
-from edgeft.runtimes import template
+from edgeft.models import template
 from edgeft.runtimes.answer import Answer, answer_each, check_ids
 from edgeft.runtimes.onnx_folder import OnnxFolder, read_folder
 from edgeft.runtimes.protocol import Completion, Message

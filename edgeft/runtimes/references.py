@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeft import artifact
 from edgeft.errors import ModelError
 from edgeft.files import read_json
 from edgeft.models import base as base_models
+from edgeft.runtimes.gguf_header import is_adapter
 
 WHAT_OPENS = "give a base model, an adapter, a merged model, a .gguf file, an ONNX folder, or a link to one in build/"
 _SHARD = re.compile(r"^(.+)-00001-of-(\d{5})\.gguf$")
@@ -22,7 +23,7 @@ _FILE_SUFFIXES = (".gguf", ".onnx", ".safetensors", ".bin", ".pt", ".data")
 
 @dataclass(frozen=True)
 class Found:
-    """A reference taken apart. `path`: a folder ("hf", "adapter", "onnx") or a file ("gguf")."""
+    """A reference taken apart. `path`: a folder ("hf", "adapter", "onnx") or a file ("gguf", "lora")."""
 
     kind: str
     path: Path
@@ -46,12 +47,10 @@ def locate(reference: str | Path) -> Found:
 
 
 def _of_file(path: Path) -> Found:
-    if path.suffix == ".gguf":
-        return Found("gguf", path)
     with path.open("rb") as stream:
         magic = stream.read(4)
-    if magic == b"GGUF":
-        return Found("gguf", path)
+    if path.suffix == ".gguf" or magic == b"GGUF":
+        return Found("lora" if is_adapter(path) else "gguf", path)
     if path.suffix in (".onnx", ".safetensors") or path.name in ("config.json", "genai_config.json", artifact.MANIFEST):
         raise ModelError("this is one file of a model", where=path, do=f"give its folder: {path.parent}")
     raise ModelError("this file is not a model", where=path, do=WHAT_OPENS)
@@ -69,7 +68,7 @@ def _of_folder(folder: Path) -> Found:
         return Found("hf", folder)
     files = sorted(folder.glob("*.gguf"))
     if files:
-        return Found("gguf", _only_gguf(files, folder))
+        return _of_ggufs(files, folder)
     if any(folder.glob("*.onnx")):
         raise ModelError(
             "the folder has an ONNX graph but no genai_config.json, so it does not say how to run it",
@@ -84,14 +83,43 @@ def _of_folder(folder: Path) -> Found:
 def _of_artifact(folder: Path) -> Found:
     found = artifact.load(folder)
     facts = dict(found.facts)
-    if found.kind == "gguf":
-        return Found("gguf", _only_gguf(sorted(folder.glob("*.gguf")), folder), facts)
+    if found.kind in ("gguf", "lora"):
+        return replace(_of_ggufs(sorted(folder.glob("*.gguf")), folder), facts=facts)
     if found.kind == "model":
         base_models.check(base_models.Base(str(folder), "folder", folder))
     kinds = {"adapter": "adapter", "onnx": "onnx", "model": "hf"}
     if found.kind not in kinds:
         raise ModelError(f"this is a {found.kind} artifact, which cannot answer", where=folder, do=WHAT_OPENS)
     return Found(kinds[found.kind], folder, facts)
+
+
+def _of_ggufs(files: list[Path], folder: Path) -> Found:
+    """One model; or one adapter, with or without the model that it goes on."""
+    adapters = [path for path in files if is_adapter(path)]
+    if len(adapters) == 1 and len(files) <= 2:
+        return Found("lora", adapters[0])
+    return Found("gguf", _only_gguf(files, folder))
+
+
+def base_gguf(found: Found, base: str | Path | None) -> Path:
+    """The GGUF model for an adapter as GGUF: the one named, else the only other one in its folder."""
+    if base is not None:
+        given = locate(base)
+        if given.kind != "gguf":
+            raise ModelError(
+                "an adapter as GGUF goes on a GGUF file, and this is none",
+                where=base,
+                do="make one: edgeft export --base MODEL --type gguf-f16 --out FOLDER",
+            )
+        return given.path
+    others = [path for path in sorted(found.path.parent.glob("*.gguf")) if not is_adapter(path)]
+    if len(others) != 1:
+        raise ModelError(
+            "this is an adapter as GGUF: it goes on a GGUF file of its base, and none lies beside it",
+            where=found.path,
+            do="name it: --base FILE.gguf; its README.md says how to make it",
+        )
+    return others[0]
 
 
 def _only_gguf(files: list[Path], folder: Path) -> Path:

@@ -26,6 +26,8 @@ SMALL = 50_000_000  # parameters below which training and answering take one thr
 # Weights that quantizers write per second and core (see tools/bench); other files are as fast as the disk.
 QUANTIZED_PER_SECOND = {"gguf-q4_k_m": 8e6, "gguf-q8_0": 1.3e8, "onnx-int4": 1.5e7}
 
+LORA = {"lora-f32": 4.0, "lora-f16": 2.0, "lora-bf16": 2.0, "lora-q8_0": 34 / 32}  # bytes of a weight
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -72,7 +74,7 @@ def estimates_of(recipe: Recipe, machine: Machine) -> dict[str, Estimate]:
     if recipe.computes_imatrix:
         found["imatrix"] = _importance(recipe, shape, machine)
     for name in recipe.export:
-        found[f"export.{name}"] = _export(recipe, shape, machine, name)
+        found[f"export.{name}"] = _lora(recipe, shape, name) if name in LORA else _export(recipe, shape, machine, name)
         suites = verified_suites(recipe, [gate for gate in recipe.gates if gate.scope == name])
         found[f"verify.{name}"] = _asking(recipe, shape, machine, suites)
     return found
@@ -137,6 +139,20 @@ def _importance(recipe: Recipe, shape: Shape, machine: Machine) -> Estimate:
         vram=asking.vram,
         disk=4 * columns,
         seconds=START_SECONDS + 2.0 * shape.linear_parameters * tokens / machine.speed(shape),
+    )
+
+
+def _lora(recipe: Recipe, shape: Shape, name: str) -> Estimate:
+    """The adapter's matrices, and the base beside them when it is asked for."""
+    weights = adapter_parameters(shape, recipe.train.lora_r, recipe.train.lora_target_modules)
+    base = recipe.export[name].with_base  # type: ignore[index]
+    beside = needs.export_size(shape, f"gguf-{base}") if base else None
+    disk = int(weights * LORA[name]) + (beside.bytes if beside else 0)
+    return Estimate(
+        ram=needs.export_memory(shape, name),
+        disk=disk if beside or not base else None,
+        seconds=START_SECONDS,
+        exact=False,
     )
 
 

@@ -19,6 +19,7 @@ from edgeft.pipeline.stage import Inputs, Work
 from edgeft.recipe.gates import Gate
 from edgeft.recipe.schema import Suite
 from edgeft.stages.eval import ROWS, SPEED, builtin_digests, open_model, questions_of, write
+from edgeft.stages.export import source_of
 from edgeft.stages.gate import verdict
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
     with ExitStack() as stack:
         reference = stack.enter_context(open_model(inputs))
         try:
-            candidate = stack.enter_context(open_export(inputs["export"]))
+            candidate = stack.enter_context(_candidate(inputs, work))
             found = judging.examine(reference, candidate, cases, logit_rows=params.limit, listen=work.listen)
             evaluation, waited = _answers(params, questions, candidate, work)
         except (Interrupted, MissingError):
@@ -78,7 +79,7 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
         tuned = inputs.get("tuned")
         known = list(files.read_jsonl(tuned.file(ROWS))) if tuned else []
         found["answers"] = judging.compare_answers(known, evaluation.rows) if evaluation else {"n": 0}
-        checks += judging.requirements(found, str(inputs["export"].params.get("type", "")))
+        checks += judging.requirements(found, _precision(inputs["export"]))
         files.write_json(work.folder / FIDELITY, found)
     if evaluation:
         speed = write(work.folder, evaluation, waited)
@@ -98,6 +99,29 @@ def open_export(export: Artifact) -> Runtime:
     from edgeft.runtimes import open_runtime
 
     return open_runtime(export.path)
+
+
+def _candidate(inputs: Inputs, work: Work) -> Runtime:
+    """The export, opened; an adapter as GGUF on the base file beside it, else on one made for the time being."""
+    export = inputs["export"]
+    if export.kind != "lora" or export.facts.get("base_file"):
+        return open_export(export)
+    from edgeft.exporters import EXPORTS
+    from edgeft.exporters.gguf.lora import base_of, base_type
+    from edgeft.runtimes import open_runtime
+
+    source = base_of(source_of(inputs, str(export.facts.get("merge_base") or "dequantized")))
+    folder = work.scratch / "base"
+    files.remove_tree(folder)
+    folder.mkdir(parents=True)
+    made = EXPORTS["gguf"].load()(source, base_type(source), folder, {}, work.listen)
+    return open_runtime(export.path, base=folder / made.facts["file"])
+
+
+def _precision(export: Artifact) -> str:
+    """The type that says how near the logits must be: of an adapter's base file, when that is quantized."""
+    own, base = str(export.params.get("type", "")), export.facts.get("with_base")
+    return own if base in (None, "f32", "f16", "bf16") else str(base)
 
 
 def _name(export: Artifact) -> str:

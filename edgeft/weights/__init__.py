@@ -7,6 +7,6 @@ one place and every format gets the same bits. `open_weights` is the door; `Defe
 from __future__ import annotations
 
 from edgeft.weights.deferred import Deferred, Weights
-from edgeft.weights.merged import MERGE_BASES, open_weights, quantization
+from edgeft.weights.merged import MERGE_BASES, open_base, open_weights, quantization
 
-__all__ = ["MERGE_BASES", "Deferred", "Weights", "open_weights", "quantization"]
+__all__ = ["MERGE_BASES", "Deferred", "Weights", "open_base", "open_weights", "quantization"]

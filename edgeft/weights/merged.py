@@ -118,6 +118,19 @@ def _is_conv1d(config: dict[str, Any], tensors: dict[str, Deferred], adapter: Ad
     return any(found) if found else config.get("model_type") in _CONV1D
 
 
+def open_base(base: Path, adapter: Path | None = None, *, merge_base: str = "dequantized") -> Weights:
+    """The weights that an adapter goes on, without it: of the checkpoint, or ("dequantized", when `training.json` says
+    that weights were quantized) as the 4-bit model held them, in the checkpoint's dtypes."""
+    tensors = open_weights(base)
+    four_bit = quantization(adapter) if adapter and merge_base == "dequantized" else None
+    if four_bit is None:
+        return tensors
+    return {
+        name: Cast(Dequantized(tensor, four_bit), tensor.dtype) if name in four_bit.weights else tensor
+        for name, tensor in tensors.items()
+    }
+
+
 def quantization(adapter: Path) -> FourBit | None:
     """How the base was quantized in training, by the adapter's training.json; None when it was not (or without one)."""
     path = adapter / TRAINING

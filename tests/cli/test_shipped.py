@@ -43,6 +43,29 @@ def test_paths_with_spaces_stay_one_word(tmp_path: Path) -> None:
     assert "  GGUF='build/my recipe/export.x/a b.gguf'" in lines
     assert "  edgeft chat 'build/my recipe/export.x'" in lines
     assert "  ollama create my-recipe -f Modelfile && ollama run my-recipe" in lines
+    assert '  echo "FROM $PWD/$GGUF" > Modelfile' in lines
+
+
+def shipped(tmp_path: Path, kind: str, *names: str, **facts: str) -> list[str]:
+    made = Artifact(
+        tmp_path, kind, "export", "f", "d", files={n: {"sha256": "", "size": 1} for n in names}, facts=facts
+    )
+    return list(files_and_commands({"export.x": made}, {"export.x": Path("build/my recipe/x")}, "my recipe"))
+
+
+def test_the_modelfile_is_used_when_there_is_one(tmp_path: Path) -> None:
+    lines = shipped(tmp_path, "gguf", "a.gguf", "Modelfile", "README.md")
+    assert "  ollama create my-recipe -f 'build/my recipe/x/Modelfile' && ollama run my-recipe" in lines
+    assert not any("FROM" in line for line in lines)
+
+
+def test_an_adapter_and_its_base(tmp_path: Path) -> None:
+    both = shipped(tmp_path, "lora", "b.gguf", "l.gguf", "Modelfile", file="l.gguf", base_file="b.gguf")
+    assert "  BASE='build/my recipe/x/b.gguf'" in both
+    assert "  LORA='build/my recipe/x/l.gguf'" in both
+    assert "  edgeft chat 'build/my recipe/x'" in both
+    alone = shipped(tmp_path, "lora", "l.gguf", file="l.gguf")
+    assert '  edgeft chat "$LORA" --base "$BASE"' in alone
 
 
 @pytest.mark.slow

@@ -40,8 +40,8 @@ def test_the_table_is_of_all_types() -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"layers": 24, "heads": 4, "kv_heads": 1, "tied": False},
-        {"layers": 24, "heads": 4, "kv_heads": 2, "tied": True},
+        {"layers": 16, "heads": 4, "kv_heads": 1, "tied": False},
+        {"layers": 16, "heads": 4, "kv_heads": 2, "tied": True},
         {"layers": 17, "heads": 4, "kv_heads": 4, "tied": False, "hidden": 192, "intermediate": 320, "head_dim": 48},
         {"layers": 8, "heads": 2, "kv_heads": 2, "tied": True, "hidden": 96, "intermediate": 80, "head_dim": 48},
     ],

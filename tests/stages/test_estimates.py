@@ -34,6 +34,21 @@ def test_the_gpu_recipes_fit_the_gpu_that_they_name(path: Path) -> None:
         assert vram < 0.9 * room
 
 
+def test_adapters_as_gguf(tmp_path: Path) -> None:
+    text = "base_model: builtin:sprout\ndata: {datasets: [{path: rows.jsonl}]}\ntrain: {lora_r: 8}\nexport: "
+    (tmp_path / "rows.jsonl").write_text('{"messages": []}\n')
+    sizes = {}
+    for name, export in {"f16": "[lora-f16]", "f32": "[lora-f32]", "both": "{lora-f16: {with_base: q8_0}}"}.items():
+        (tmp_path / "recipe.yaml").write_text(text + export)
+        found = estimates_of(load(tmp_path / "recipe.yaml"), Machine())
+        sizes[name] = next(one.disk or 0 for target, one in found.items() if target.startswith("export."))
+    shape = shape_of("builtin:sprout")
+    assert shape is not None
+    assert sizes["f16"] == 2 * 131_072  # rank 8 x 4,096 inputs and outputs x 4 layers
+    assert sizes["f32"] == 2 * sizes["f16"]
+    assert sizes["both"] == sizes["f16"] + gguf_bytes(shape, "gguf-q8_0")
+
+
 def test_they_follow_the_recipe(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"messages": []}\n' * 100)
     (tmp_path / "recipe.yaml").write_text(

@@ -55,7 +55,7 @@ def test_gguf_artifact(inputs: Inputs, tmp_path: Path) -> None:
     assert found.facts["merge_base"] == "dequantized"
     assert found.facts["base"] == "builtin:tiny"
     assert found.file(found.facts["file"]).name == "tiny-tuned-q8_0.gguf"
-    assert set(found.files) == {"tiny-tuned-q8_0.gguf", "README.md"}
+    assert set(found.files) == {"tiny-tuned-q8_0.gguf", "README.md", "Modelfile"}
 
 
 def test_merge_base_reaches_the_weights(inputs: Inputs, tmp_path: Path) -> None:

@@ -251,7 +251,13 @@ def changed(before: dict[str, Target], after: dict[str, Target]) -> set[str]:
 
 
 def test_every_key_of_the_schema_is_tried_below() -> None:
-    assert set(every_key()) == set(OVERRIDES) | STRUCTURE | set(SIZES)
+    assert set(every_key()) == set(OVERRIDES) | STRUCTURE | set(SIZES) | {"export.*.with_base"}
+
+
+def test_the_base_beside_an_adapter(tmp_path: Path) -> None:
+    text = FULL.replace("onnx-int4:", "lora-f16: {with_base: q8_0}, onnx-int4:")
+    params: Any = targets(tmp_path, text)["export.lora-f16"].params
+    assert (params.format, params.type, params.options) == ("lora", "f16", {"with_base": "q8_0"})
 
 
 @pytest.mark.parametrize("key", OVERRIDES)
@@ -290,12 +296,11 @@ def test_every_stage_has_what_the_pipeline_reads(kind: str) -> None:
 
 
 def test_the_names_of_recipes_are_those_of_the_tables() -> None:
+    types = {"gguf": "gguf.types", "lora": "gguf.lora", "onnx": "onnx.options"}
     exports = {
         f"{format_}-{type_}"
         for format_ in FORMATS
-        for type_ in importlib.import_module(
-            f"edgeft.exporters.{format_}.{'types' if format_ == 'gguf' else 'options'}"
-        ).TYPES
+        for type_ in importlib.import_module(f"edgeft.exporters.{types[format_]}").TYPES
     }
     assert set(names.EXPORTS) == exports
     gguf = importlib.import_module("edgeft.exporters.gguf.types")
@@ -320,7 +325,7 @@ def test_the_options_of_onnx_are_those_of_its_exporter() -> None:
     from edgeft.recipe.schema import ExportOptions
 
     of_onnx = set(OnnxOptions.model_fields) - {"threads"}
-    assert set(ExportOptions.model_fields) == of_onnx | OF_GGUF
+    assert set(ExportOptions.model_fields) == of_onnx | OF_GGUF | {"with_base"}
     for name in of_onnx:
         info = ExportOptions.model_fields[name]
         assert values(info.annotation) == values(OnnxOptions.model_fields[name].annotation), name

@@ -1,53 +1,222 @@
-"""What a GGUF file says about itself, and the README.md beside it with the exact commands to use it."""
+"""What a GGUF file says about itself and where it comes from, and the README.md beside it: a model card with the exact
+commands to use it.
+
+Called by `export` and `lora`. Names that come from outside (the base's card, folder names) are escaped for the place
+they stand in; where a local folder lies on this machine stays on this machine.
+"""
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeft import __version__
 from edgeft.exporters import ExportSource
-from edgeft.exporters.gguf.types import FileType
+from edgeft.exporters.gguf.origin import Origin, origin_of
+from edgeft.files import digest_file, human_size
+from edgeft.models.identity import read_training
+
+_HUB = "https://huggingface.co/"
 
 
-def lineage(source: ExportSource) -> dict[str, str | int]:
-    """`general.*` keys about where the model comes from."""
-    if not source.base_ref:
-        return {}
-    found: dict[str, str | int] = {"general.base_model.count": 1, "general.base_model.0.name": source.base_ref}
+@dataclass(frozen=True)
+class Shipped:
+    """The file that a card is about: its name, what it is in a few words, its size in bytes, and why there is no
+    Modelfile (None: there is one)."""
+
+    file: str
+    what: str
+    size: int
+    no_modelfile: str | None
+
+
+def base_name(source: ExportSource) -> str:
+    """A short name of the base: "sprout", "Qwen3-0.6B"."""
+    return origin_of(source).short
+
+
+def lineage(source: ExportSource) -> Iterator[tuple[str, Any, str]]:
+    """Metadata (key, value, kind) about where a file comes from: `general.*` as llama.cpp and hubs read them, and
+    edgeft's own. Reproducible: no times, no places."""
+    origin = origin_of(source)
+    if source.adapter and source.fold:
+        yield "general.finetune", source.name, "string"
+    if origin.license:
+        yield "general.license", origin.license, "string"
+    if origin.name:
+        yield "general.base_model.count", 1, "uint32"
+        yield "general.base_model.0.name", origin.name, "string"
+        if origin.organization:
+            yield "general.base_model.0.organization", origin.organization, "string"
+            yield "general.base_model.0.repo_url", f"{_HUB}{origin.organization}/{origin.name}", "string"
+    yield "general.tags", ["edgeft", "text-generation"], "array"
+    if origin.languages:
+        yield "general.languages", list(origin.languages), "array"
+    if datasets := _datasets(source):
+        yield "general.datasets", datasets, "array"
+    yield "edgeft.version", __version__, "string"
     if source.adapter:
-        found["general.finetune"] = source.name
-    return found
+        if source.fold:
+            yield "edgeft.adapter.digest", digest_file(source.adapter / "adapter_model.safetensors"), "string"
+        yield "edgeft.merge_base", source.folded_into(), "string"
+        if digest := ((read_training(source.adapter) or {}).get("base") or {}).get("digest"):
+            yield "edgeft.base.digest", str(digest), "string"
 
 
-def readme(source: ExportSource, files: list[str], kind: FileType) -> str:
-    """Markdown: what the file (or its shards, in order) is and how to run it, from the folder it lies in."""
-    file = files[0]
-    what = (
-        f"tuned from `{source.base_ref}`"
-        if source.adapter and source.base_ref
-        else f"`{source.base_ref or source.name}`"
-    )
-    whole, merge, more = file, "", ""
-    if len(files) > 1:  # Ollama takes whole files only
-        whole = f"{source.name}-{kind.name}.gguf"
-        merge = f"    llama-gguf-split --merge {file} {whole}\n"
-        more = f" It is in {len(files)} files; whoever opens the first finds the others beside it."
-    return f"""# {source.name} ({kind.name})
+def readme(source: ExportSource, shipped: Shipped) -> str:
+    """The card of a whole model's file."""
+    file = shlex.quote(shipped.file)
+    lines = [
+        *_front_matter(source, "quantized" if source.adapter is None else "finetune"),
+        *_heading(source, shipped),
+        "The chat template and the stop tokens are inside the file.",
+        "",
+        *_section("llama.cpp", [f"llama-cli -m {file} --jinja", f"llama-server -m {file} --jinja --port 8080"]),
+        *_section("LM Studio", [f"lms import {file}"]),
+        *_ollama(source, shipped),
+        *_section("Python (`pip install llama-cpp-python`)", _python(shipped.file)),
+        *_trained(source),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
 
-`{file}`: {what}, as GGUF, {kind.help}. The chat template and the stop tokens are inside the file.{more}
 
-llama.cpp:
+def lora_readme(source: ExportSource, shipped: Shipped, base_file: str, *, beside: bool) -> str:
+    """The card of an adapter's file, which goes on `base_file` (which lies beside it or has to be made)."""
+    file, base = shlex.quote(shipped.file), shlex.quote(base_file)
+    lines = [
+        *_front_matter(source, "adapter"),
+        *_heading(source, shipped),
+        *_base_of_lora(source, base_file, beside),
+        *_section("llama.cpp", [
+            f"llama-cli -m {base} --lora {file} --jinja",
+            f"llama-server -m {base} --lora {file} --jinja --port 8080",
+        ]),
+        *_ollama(source, shipped),
+        *_section("Python (`pip install llama-cpp-python`)", _python(base_file, shipped.file)),
+        *_trained(source),
+    ]  # fmt: skip
+    return "\n".join(lines).rstrip() + "\n"
 
-    llama-cli -m {file} -cnv
 
-Ollama:
+def _base_of_lora(source: ExportSource, base_file: str, beside: bool) -> list[str]:
+    exact = source.folded_into() == "dequantized"
+    which = "the base as it was quantized in training, and no other" if exact else "any GGUF file of the base"
+    lines = [f"It goes on {which}: `{base_file}`" + (", beside it." if beside else ". To make that file:"), ""]
+    if not beside:
+        ref = shlex.quote(origin_of(source).reference or "BASE")
+        command = f"edgeft export --base {ref}"
+        command += " --adapter ADAPTER --type lora-f16 --with-base f16" if exact else " --type gguf-f16"
+        lines += [f"    {command} --out base", f"    mv base/{shlex.quote(base_file)} .", ""]
+    return lines
 
-{merge}    echo "FROM ./{whole}" > Modelfile
-    ollama create {source.name.lower()} -f Modelfile
-    ollama run {source.name.lower()}
 
-Python (`pip install llama-cpp-python`):
+def _front_matter(source: ExportSource, relation: str) -> Iterator[str]:
+    """YAML that hubs read. Every value is a JSON text, which YAML reads as what it says."""
+    origin = origin_of(source)
+    yield "---"
+    if origin.organization:
+        yield f"base_model: {_json(f'{origin.organization}/{origin.name}')}"
+        yield f"base_model_relation: {relation}"
+    if origin.license:
+        yield f"license: {_json(origin.license)}"
+    if origin.languages:
+        yield f"language: {_json(list(origin.languages))}"
+    if datasets := _datasets(source):
+        yield f"datasets: {_json(datasets)}"
+    yield "pipeline_tag: text-generation"
+    yield f"tags: {_json(['gguf', 'edgeft', 'llama.cpp', *(['lora'] if source.adapter else [])])}"
+    yield "---"
+    yield ""
 
-    from llama_cpp import Llama
 
-    model = Llama("{file}", n_ctx=0, verbose=False)
-    answer = model.create_chat_completion([{{"role": "user", "content": "Hello"}}], temperature=0)
-    print(answer["choices"][0]["message"]["content"])
-"""
+def _heading(source: ExportSource, shipped: Shipped) -> list[str]:
+    origin = origin_of(source)
+    base = f" {'Tuned from' if source.adapter else 'Made of'} {_code(origin.reference)}." if origin.reference else ""
+    size = human_size(shipped.size)
+    return [f"# {_plain(source.name)}", "", f"{_code(shipped.file)}: {shipped.what}, as GGUF, {size}.{base}", ""]
+
+
+def _section(title: str, commands: list[str]) -> list[str]:
+    return [f"## {title}", "", *(f"    {line}".rstrip() for line in commands), ""]
+
+
+def _ollama(source: ExportSource, shipped: Shipped) -> list[str]:
+    if shipped.no_modelfile:
+        why = f"There is no Modelfile: {_plain(shipped.no_modelfile)}. Without one, Ollama guesses a template."
+        return ["## Ollama", "", why, ""]
+    name = ollama_name(source.name)
+    return _section("Ollama", [f"ollama create {name} -f Modelfile", f"ollama run {name}"])
+
+
+def ollama_name(name: str) -> str:
+    """A name that `ollama create` takes."""
+    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-.") or "tuned"
+
+
+def _python(file: str, lora: str | None = None) -> list[str]:
+    more = f", lora_path={json.dumps(lora)}" if lora else ""
+    return [
+        "from llama_cpp import Llama",
+        "",
+        f"model = Llama({json.dumps(file)}{more}, n_ctx=0, verbose=False)",
+        'answer = model.create_chat_completion([{"role": "user", "content": "Hello"}], temperature=0)',
+        'print(answer["choices"][0]["message"]["content"])',
+    ]
+
+
+def _trained(source: ExportSource) -> Iterator[str]:
+    """What training.json says of the training, as a table."""
+    training = (read_training(source.adapter) if source.adapter else None) or {}
+    settings, data = (training.get(key) if isinstance(training.get(key), dict) else {} for key in ("settings", "data"))
+    how = training.get("quantization")
+    rows = [
+        ("datasets", ", ".join(_datasets(source))),
+        ("rows", data.get("rows")),
+        ("trained tokens", data.get("trained_tokens")),
+        ("steps", training.get("steps")),
+        ("adapter", settings.get("adapter")),
+        ("rank", settings.get("lora_r")),
+        ("base in training", how.get("quant_type") if isinstance(how, dict) else None),
+        ("adapter folded into", source.folded_into()),
+    ]
+    known = [(what, value) for what, value in rows if isinstance(value, str | int | float) and value != ""]
+    if len(known) < 2:
+        return
+    yield from ("## Training", "", "| | |", "|---|---|")
+    for what, value in known:
+        yield f"| {what} | {f'{value:,}' if isinstance(value, int) else _plain(str(value))} |"
+    yield ""
+
+
+def _datasets(source: ExportSource) -> list[str]:
+    """Names of the datasets, when training.json tells them; of a path only its last part."""
+    training = (read_training(source.adapter) if source.adapter else None) or {}
+    told = training.get("datasets")
+    names = [name for name in told if isinstance(name, str)] if isinstance(told, list) else []
+    return [Path(name).name if Path(name).suffix or Path(name).is_absolute() else name for name in names]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _code(text: str) -> str:
+    """Inline code: one line, and no mark that would end it."""
+    return f"`{_one_line(text).replace('`', '')}`"
+
+
+def _plain(text: str) -> str:
+    """Text without Markdown or HTML in it, on one line."""
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", _one_line(text))
+
+
+def _one_line(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in text)[:200]
+
+
+__all__ = ["Origin", "Shipped", "base_name", "lineage", "lora_readme", "ollama_name", "readme"]

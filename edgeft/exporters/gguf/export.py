@@ -15,7 +15,7 @@ from typing import Any
 
 from edgeft.errors import InputError, storage_errors
 from edgeft.exporters import Exported, ExportSource
-from edgeft.exporters.gguf import card
+from edgeft.exporters.gguf import card, ollama
 from edgeft.exporters.gguf.families import family_of
 from edgeft.exporters.gguf.imatrix import Imatrix, read_imatrix
 from edgeft.exporters.gguf.layout import Layout, in_need, layout
@@ -44,7 +44,8 @@ def check(base: Path, type_name: str) -> None:
 def export(
     source: ExportSource, type_name: str, folder: Path, options: Mapping[str, Any], listen: Listener = silent
 ) -> Exported:
-    """Write `NAME-TYPE.gguf` (or its shards) and a README.md with the commands to use it into `folder`.
+    """Write `NAME-TYPE.gguf` (or its shards), a README.md with the commands to use it, and a Modelfile for Ollama (it
+    takes no shards) into `folder`.
 
     options  threads: how many quantize at once (default: the cores this process may use)
              imatrix: file of an importance matrix; tensor_types, token_embedding_type, output_tensor_type,
@@ -70,23 +71,17 @@ def export(
             importance=imatrix.importance if imatrix else None,
             max_shard=wanted.max_shard_size,
         )
-    write_text(folder / "README.md", card.readme(source, [path.name for path in paths], kind))
-    vocabulary = parts.vocabulary
-    facts = {
-        "format": "gguf",
-        "type": kind.name,
+    size = sum(path.stat().st_size for path in paths)
+    if len(paths) > 1:
+        refused: str | None = f"Ollama takes no shards; llama-gguf-split --merge {paths[0].name} OUT joins them"
+    else:
+        refused = ollama.write_modelfile(folder, paths[0].name, source.base, parts.vocabulary, read_config(source.base))
+    what = f"{kind.name}, {kind.help}" + (f", in {len(paths)} files" if len(paths) > 1 else "")
+    write_text(folder / "README.md", card.readme(source, card.Shipped(paths[0].name, what, size, refused)))
+    facts = _facts(source, kind, parts, plan) | {
         "file": paths[0].name,
-        "size": sum(path.stat().st_size for path in paths),
-        "architecture": parts.arch,
-        "base": source.base_ref,
-        "merge_base": source.folded_into(),
-        "tensors": dict(sorted(Counter(name.lower() for name in plan.types.values()).items())),
-        "fallbacks": {name: list(pair) for name, pair in sorted(plan.fallbacks.items())},
-        "tokenizer": vocabulary.model,
-        "pre_tokenizer": vocabulary.pre,
-        "tokenizer_differences": list(vocabulary.differences),
-        "vocab_size": len(vocabulary.tokens),
-        "chat_template": digest_text(vocabulary.template) if vocabulary.template else None,
+        "size": size,
+        "modelfile": refused or ollama.FILE,
     }
     if len(paths) > 1:
         facts["shards"] = [path.name for path in paths]
@@ -120,6 +115,25 @@ def parts_of(source: ExportSource, kind: FileType, imatrix: Imatrix | None, weig
     tensors: dict[str, Deferred] = family.tensors(config, source.weights() if weights is None else weights)
     metadata = _metadata(source, config, kind, family, vocabulary, tensors, imatrix)
     return Parts(family.ARCH, metadata, tensors, vocabulary)
+
+
+def _facts(source: ExportSource, kind: FileType, parts: Parts, plan: Layout) -> dict[str, Any]:
+    """What is known of the file before it is written."""
+    vocabulary = parts.vocabulary
+    return {
+        "format": "gguf",
+        "type": kind.name,
+        "architecture": parts.arch,
+        "base": source.base_ref,
+        "merge_base": source.folded_into(),
+        "tensors": dict(sorted(Counter(name.lower() for name in plan.types.values()).items())),
+        "fallbacks": {name: list(pair) for name, pair in sorted(plan.fallbacks.items())},
+        "tokenizer": vocabulary.model,
+        "pre_tokenizer": vocabulary.pre,
+        "tokenizer_differences": list(vocabulary.differences),
+        "vocab_size": len(vocabulary.tokens),
+        "chat_template": digest_text(vocabulary.template) if vocabulary.template else None,
+    }
 
 
 def _check_imatrix(kind: FileType, plan: Layout, parts: Parts, imatrix: Imatrix | None) -> None:
@@ -175,8 +189,7 @@ def _metadata(
 
     put("general.type", "model", "string")
     put("general.name", name_for(vocabulary, source.name), "string")
-    for key, value in card.lineage(source).items():
-        put(key, value, "uint32" if isinstance(value, int) else "string")
+    found.extend(card.lineage(source))
     count = sum(tensor.numel for tensor in tensors.values())
     put("general.size_label", gguf.size_label(count, count, 0, 0), "string")
     family.metadata(config, put)

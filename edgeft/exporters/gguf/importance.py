@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import ModelError
 from edgeft.exporters.gguf.families import family_of
+from edgeft.exporters.gguf.families.rearranged import ColumnBlocks
 from edgeft.exporters.gguf.imatrix import Entry, Imatrix
 from edgeft.progress import Listener, Progress, silent
 from edgeft.weights import Deferred, open_weights
@@ -31,6 +32,8 @@ CHUNK = 512  # tokens; what `chunk_count` counts in
 _BATCH = 2048  # tokens of one forward pass, padding included
 _BLOCK = re.compile(r"^blk\.(\d+)\.(.+)\.weight$")
 _EXPERTS = re.compile(r"_exps$")
+_ROUTER = "ffn_gate_inp.weight"  # measured where it can be, as llama.cpp does; it never is quantized
+_UNQUANTIZED = ("_norm.weight", "conv1d.weight", "conv.weight")  # and no products of matrices
 
 
 def compute(
@@ -66,7 +69,7 @@ def watch(
     wanted = {
         name: tensor
         for name, tensor in tensors.items()
-        if _BLOCK.match(name) and len(tensor.shape) > 1 and not name.endswith("_norm.weight")
+        if _BLOCK.match(name) and len(tensor.shape) > 1 and not name.endswith(_UNQUANTIZED)
     }
     sums = _Sums()
     experts = _expert_parameters(inner, wanted)
@@ -86,8 +89,22 @@ def watch(
             inner.base_model(input_ids=ids.to(device), attention_mask=mask.to(device).long(), use_cache=False)
             done += int(mask.sum())
             listen(Progress(done, total, "token", "measuring"))
-    entries = sums.entries()
-    return entries, sorted(name for name in wanted if name not in entries)
+    entries = {name: _ordered(entry, wanted[name]) for name, entry in sums.entries().items()}
+    return entries, sorted(name for name in wanted if name not in entries and not name.endswith(_ROUTER))
+
+
+def _ordered(entry: Entry, tensor: Deferred | None) -> Entry:
+    """The columns in the order that the file has them, where that is not the model's."""
+    import numpy as np
+
+    sums, blocks = entry.sums, []
+    while tensor is not None:
+        if isinstance(tensor, ColumnBlocks):
+            blocks.append(tensor.bounds)
+        tensor = getattr(tensor, "base", None)
+    for bounds in reversed(blocks):
+        sums = np.concatenate([sums[:, first:last] for first, last in bounds], axis=1)
+    return Entry(sums, entry.counts)
 
 
 class _Sums:

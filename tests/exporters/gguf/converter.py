@@ -71,6 +71,15 @@ def convert(source: Path, model: Path, to: Path, *, type_name: str, pre: str) ->
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+def convert_lora(source: Path, model: Path, adapter: Path, to: Path, *, type_name: str) -> Path:
+    """Run the converter of adapters."""
+    script = str(source / "convert_lora_to_gguf.py")
+    command = [sys.executable, script, "--base", str(model), "--outfile", str(to), "--outtype", type_name, str(adapter)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return to
+
+
 # Many conversions in one process: every model class takes the byte-level vocabulary that the tests' tokenizer has,
 # also those whose real models have a sentencepiece one.
 _MANY = """

@@ -37,6 +37,8 @@ MODELS: dict[str, dict[str, Any]] = {
 OURS = {
     "general.base_model.count": "the lineage, which the converter knows from a model card only",
     "general.base_model.0.name": "the lineage",
+    "general.tags": "the lineage: the converter takes them from a model card",
+    "edgeft.version": "edgeft's own",
     "tokenizer.ggml.add_bos_token": "said always: llama.cpp would guess it from the pre-tokenizer's name",
     "tokenizer.ggml.add_eos_token": "said always",
 }

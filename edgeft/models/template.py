@@ -1,5 +1,7 @@
 """A chat template, rendered as transformers renders it but without transformers: for GGUF and ONNX files.
 
+Called by the runtimes of those files and by the exporter that writes Ollama's form of a template.
+
 The template comes from a file that may have been downloaded, so it runs in Jinja's immutable sandbox only. Source of
 what a template may rely on: `transformers.utils.chat_template_utils` (trim_blocks, lstrip_blocks, loop controls,
 `tojson` without HTML escapes, `raise_exception`, `strftime_now`, `{% generation %}`); a test compares both.
@@ -21,10 +23,11 @@ def render(
     messages: Sequence[Mapping[str, str]],
     *,
     add_generation_prompt: bool = False,
-    variables: Mapping[str, str] | None = None,
+    variables: Mapping[str, Any] | None = None,
     where: str = "",
 ) -> str:
-    """The conversation as `template` writes it. `variables` are the special tokens by name ("bos_token", "eos_token").
+    """The conversation as `template` writes it. `variables` are the special tokens by name ("bos_token", "eos_token"),
+    and what else a template may ask for by name (another `strftime_now`).
 
     Raises `ModelError` when the template is broken, is refused by the sandbox, or itself refuses the conversation.
     """

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from edgeft.errors import ModelError
-from edgeft.runtimes.template import render
+from edgeft.models.template import render
 from tests.models_made import CHAT_TEMPLATE
 
 TALK = [
