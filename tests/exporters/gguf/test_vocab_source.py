@@ -121,7 +121,9 @@ def test_byte_level(name: str, models: Path, tmp_path: Path) -> None:
     key, ignore_merges, normalizer = BYTE_LEVEL[name]
     pre = {"type": "Sequence", "pretokenizers": steps_of(key)}
     table = real.bpe(real.merges, ignore_merges=ignore_merges, pre_tokenizer=pre, normalizer=normalizer, decoder=None)
-    vocabulary = check(tmp_path, real, table, NORMAL_FORMS if normalizer else set(), bos_token=None, eos_token=real.end)
+    vocabulary = check(
+        tmp_path, real, table, NORMAL_FORMS if normalizer else set(), bos_token=None, unk_token=None, eos_token=real.end
+    )
     ours, theirs = (
         {text for text, kind in zip(side.tokens, side.types, strict=True) if kind == NORMAL}
         for side in (vocabulary, real)

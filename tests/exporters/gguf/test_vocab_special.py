@@ -239,6 +239,12 @@ def test_cls_and_sep_stand_in(tmp_path: Path) -> None:
     assert (found.add_bos, found.add_eos) == (True, True)
 
 
+def test_token_types_of_bert(tmp_path: Path) -> None:
+    size = write_tokenizer(tmp_path, wordpiece(), cls_token="[CLS]", sep_token="[SEP]", bos_token=None, eos_token=None)
+    found = read_vocabulary(tmp_path, config(vocab_size=size, type_vocab_size=2))
+    assert written(found)["tokenizer.ggml.token_type_count"] == 2
+
+
 def piece(name: str) -> dict[str, Any]:
     return {"SpecialToken": {"id": name, "type_id": 0}}
 

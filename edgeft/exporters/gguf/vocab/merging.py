@@ -6,9 +6,11 @@ Used by `bpe` and `sentencepiece` to ask of each token whether its own text lead
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 Ranks = Mapping[tuple[str, str], int]
+_NEVER = 1 << 62
 
 
 def ranks_of(merges: Iterable[Any]) -> dict[tuple[str, str], int]:
@@ -25,15 +27,15 @@ def assemble(text: str, ranks: Ranks) -> tuple[list[str], int]:
     """The pieces that are left of a text when nothing can be merged any more, and the rank of the last merge (-1 for
     none)."""
     pieces = list(text)
+    around = [ranks.get(pair, _NEVER) for pair in pairwise(pieces)]  # the rank of each piece with the next one
     last = -1
-    while len(pieces) > 1:
-        best, at = -1, -1
-        for place in range(len(pieces) - 1):
-            rank = ranks.get((pieces[place], pieces[place + 1]))
-            if rank is not None and (at < 0 or rank < best):
-                best, at = rank, place
-        if at < 0:
-            break
+    while around and (best := min(around)) < _NEVER:
+        at = around.index(best)
         pieces[at : at + 2] = [pieces[at] + pieces[at + 1]]
+        del around[at]
+        if at:
+            around[at - 1] = ranks.get((pieces[at - 1], pieces[at]), _NEVER)
+        if at < len(around):
+            around[at] = ranks.get((pieces[at], pieces[at + 1]), _NEVER)
         last = best
     return pieces, last

@@ -42,7 +42,7 @@ def _read(
     texts = dict(enumerate(table.tokens))  # before a form writes them in its own way
     add_bos, add_eos = added_to_texts(tokenizer, settings, texts, special)
     strips_right, differences = check_flags(table, mask=token_text(settings, "mask"))
-    form = _form(tokenizer, table)
+    form = _form(tokenizer, table, config)
     check_distinct(table.tokens)
     vocabulary = Vocabulary(
         pre=form.pre,
@@ -64,7 +64,7 @@ def _read(
     return settled(vocabulary)
 
 
-def _form(tokenizer: Mapping[str, Any], table: Table) -> Form:
+def _form(tokenizer: Mapping[str, Any], table: Table, config: Mapping[str, Any]) -> Form:
     kind = _kind(tokenizer["model"])
     if kind == "BPE":
         if bpe.is_byte_level(tokenizer):
@@ -73,7 +73,7 @@ def _form(tokenizer: Mapping[str, Any], table: Table) -> Form:
     if kind == "Unigram":
         return unigram.read(tokenizer, table)
     if kind == "WordPiece":
-        return wordpiece.read(tokenizer, table)
+        return wordpiece.read(tokenizer, table, int(config.get("type_vocab_size", 1)))
     raise ModelError(
         f"edgeft cannot write a {kind} vocabulary as GGUF", do="known: BPE, Unigram and WordPiece of tokenizer.json"
     )

@@ -83,7 +83,7 @@ def _check_spaces(spaces: _Spaces, table: Table) -> tuple[str, ...]:
         )
     if spaces.prefix == "prepend":
         for token in table.added:
-            if token.normalized and not token.special:
+            if token.normalized:
                 raise ModelError(
                     f"the added token {token.content!r} is looked for after a space was put before the text "
                     "(normalized); GGUF cannot say that"

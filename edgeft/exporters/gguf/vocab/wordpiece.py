@@ -18,8 +18,9 @@ _ACCENTS = (
 )
 
 
-def read(tokenizer: Mapping[str, Any], table: Table) -> Form:
-    """A `ModelError` for other normalisers and splits than BERT's own, which are what llama.cpp does."""
+def read(tokenizer: Mapping[str, Any], table: Table, token_types: int) -> Form:
+    """A `ModelError` for other normalisers and splits than BERT's own, which are what llama.cpp does. `token_types`:
+    how many kinds of text the model tells apart (`type_vocab_size`)."""
     model = tokenizer["model"]
     if model.get("continuing_subword_prefix", "##") != "##":
         raise ModelError("this WordPiece vocabulary does not mark the inside of words with ##; llama.cpp's does")
@@ -38,7 +39,7 @@ def read(tokenizer: Mapping[str, Any], table: Table) -> Form:
         if kind not in (CONTROL, UNUSED):
             table.tokens[number] = text.removeprefix("##") if text.startswith("##") else "▁" + text
     settings = (
-        ("tokenizer.ggml.token_type_count", 2, "uint32"),
+        ("tokenizer.ggml.token_type_count", token_types, "uint32"),
         ("tokenizer.ggml.normalizer.lowercase", lowercase, "bool"),
         ("tokenizer.ggml.normalizer.strip_accents", strips, "bool"),
     )
