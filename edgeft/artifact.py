@@ -17,7 +17,7 @@ from edgeft import __version__, files
 from edgeft.errors import ModelError
 
 MANIFEST = "artifact.json"
-KINDS = ("dataset", "adapter", "model", "gguf", "lora", "onnx", "evaluation", "verdict", "report")
+KINDS = ("dataset", "adapter", "model", "imatrix", "gguf", "lora", "onnx", "evaluation", "verdict", "report")
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,15 @@
-"""`edgeft export`: write one GGUF file or ONNX folder from a base model and an adapter, without a recipe."""
+"""`edgeft export`: write one GGUF file or ONNX folder from a base model and an adapter, without a recipe; or say how
+large each GGUF type would be."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
-from edgeft.cli.options import Command, base_option, json_option, merge_base_option, out_option
+from edgeft.cli.options import Command, base_option, json_option, merge_base_option, print_json
 
 
 def _complete_types(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -21,12 +23,20 @@ def export_names() -> tuple[str, ...]:
     return tuple(EXPORTS)
 
 
-def _known(ctx: click.Context, _: click.Parameter, value: str) -> str:
+def _known(ctx: click.Context, _: click.Parameter, value: str | None) -> str | None:
     from edgeft.registry import suggestion
 
-    if value not in export_names():
+    if value is not None and value not in export_names():
         raise click.UsageError(f"unknown export {value!r}; {suggestion(value, export_names())}", ctx)
     return value
+
+
+def _pairs(ctx: click.Context, _: click.Parameter, values: tuple[str, ...]) -> list[tuple[str, str]]:
+    """PATTERN=TYPE; the type has no "=", the pattern may."""
+    for value in values:
+        if not all(value.rpartition("=")):
+            raise click.UsageError(f"--tensor-type wants PATTERN=TYPE, as 'ffn_down=q6_k', got {value!r}", ctx)
+    return [(pattern, name.lower()) for pattern, _, name in (value.rpartition("=") for value in values)]
 
 
 @click.command(cls=Command)
@@ -36,7 +46,6 @@ def _known(ctx: click.Context, _: click.Parameter, value: str) -> str:
     "--type",
     "name",
     metavar="FORMAT-TYPE",
-    required=True,
     callback=_known,
     shell_complete=_complete_types,
     help="gguf-f16, gguf-q8_0, gguf-q4_k_m, lora-f16, onnx-fp32, onnx-int4.",
@@ -45,27 +54,88 @@ def _known(ctx: click.Context, _: click.Parameter, value: str) -> str:
     "--with-base", metavar="TYPE", help="Of lora: write its base beside it, as GGUF of this type (f16, q8_0)."
 )
 @merge_base_option
-@out_option
+@click.option(
+    "--imatrix",
+    type=click.Path(path_type=Path),
+    help="GGUF: quantize by this importance matrix (of edgeft or of llama.cpp's imatrix tool).",
+)
+@click.option(
+    "--tensor-type",
+    "tensor_types",
+    metavar="PATTERN=TYPE",
+    multiple=True,
+    callback=_pairs,
+    help="GGUF: the type of the tensors in whose name PATTERN is found. May be repeated; the first that is found wins.",
+)
+@click.option("--token-embedding-type", metavar="TYPE", help="GGUF: the type of the token embeddings.")
+@click.option("--output-tensor-type", metavar="TYPE", help="GGUF: the type of the output layer.")
+@click.option("--max-shard-size", metavar="SIZE", help="GGUF: split a larger file into shards, as 2GB.")
+@click.option("--sizes", is_flag=True, help="Build nothing: say how large the file of each GGUF type would be.")
+@click.option("--out", type=click.Path(path_type=Path), help="The folder to write; it must not be there yet.")
 @json_option
-@click.pass_context
 def command(
-    ctx: click.Context,
     base: str,
     adapter: Path | None,
-    name: str,
+    name: str | None,
     with_base: str | None,
     merge_base: str,
-    out: Path,
+    imatrix: Path | None,
+    sizes: bool,
+    out: Path | None,
     as_json: bool,
+    **options: Any,
 ) -> None:
-    """Write one file to ship from a base model and an adapter, without a merged checkpoint in between."""
+    """Write one file to ship from a base model and an adapter, without a merged checkpoint in between.
+
+    With --sizes: the exact size of every GGUF type instead, without reading weights.
+    """
     from edgeft.cli.folders import adapter_of, base_folder, build, tell
 
+    options = {key: value for key, value in options.items() if value}
+    inputs = {"adapter": adapter_of(adapter)}
+    sources = {"base": base_folder(base)} | ({"imatrix": imatrix} if imatrix else {})
+    if sizes:
+        if name or out:
+            raise click.UsageError("--sizes builds nothing: leave --type and --out out")
+        artifacts = {role: found for role, found in inputs.items() if found}
+        _sizes(artifacts, sources, merge_base, options, as_json=as_json)
+        return
+    if name is None or out is None:
+        raise click.UsageError(f"{'--type' if name is None else '--out'} is missing (or ask for --sizes)")
     format_, _, type_ = name.partition("-")
     if with_base is not None and format_ != "lora":
-        raise click.UsageError(f"--with-base is for lora, not for {name}", ctx)
-    options = {} if with_base is None else {"with_base": with_base}
+        raise click.UsageError(f"--with-base is for lora, not for {name}")
+    if format_ != "gguf" and (options or imatrix):
+        raise click.UsageError(f"--{next(iter(options), 'imatrix').replace('_', '-')} is an option of GGUF exports")
+    options |= {} if with_base is None else {"with_base": with_base}
     params = {"format": format_, "type": type_, "merge_base": merge_base, "options": options}
-    inputs = {"adapter": adapter_of(adapter)}
-    made = build("export", params, out, inputs=inputs, sources={"base": base_folder(base)})
+    made = build("export", params, out, inputs=inputs, sources=sources)
     tell(made, out, as_json=as_json)
+
+
+def _sizes(
+    artifacts: dict[str, Any], sources: dict[str, Path], merge_base: str, options: dict[str, Any], *, as_json: bool
+) -> None:
+    """A line per type: its name, the bytes of its file, and what is to be known of it."""
+    from dataclasses import asdict
+
+    from edgeft import extras
+    from edgeft.exporters.gguf.sizes import sizes
+    from edgeft.exporters.gguf.types import TYPES
+    from edgeft.files import human_size
+    from edgeft.pipeline.stage import Inputs
+    from edgeft.stages.export import source_of
+
+    extras.require("gguf")
+    given = {"imatrix": sources["imatrix"]} if "imatrix" in sources else {}
+    found = sizes(source_of(Inputs(artifacts, sources), merge_base), {**options, **given})
+    if as_json:
+        print_json([asdict(sized) for sized in found])
+        return
+    for sized in found:
+        notes = [TYPES[sized.type].help]
+        if sized.imatrix and not given:
+            notes.append("needs an importance matrix")
+        if sized.fallbacks:
+            notes.append(f"{sized.fallbacks} tensors fall back to a larger type")
+        click.echo(f"gguf-{sized.type:<10} {sized.bytes:>14,}  {human_size(sized.bytes):>9}  {'; '.join(notes)}")

@@ -49,8 +49,8 @@ def files_and_commands(artifacts: Mapping[str, Artifact], links: Mapping[str, Pa
 def main_file(artifact: Artifact, link: Path) -> Path:
     """The file that a person hands around: the .gguf itself, else the folder."""
     if artifact.kind == "gguf":
-        names = [name for name in artifact.files if name.endswith(".gguf")]
-        if len(names) == 1:
+        names = sorted(name for name in artifact.files if name.endswith(".gguf"))
+        if len(names) == 1 or artifact.facts.get("shards") == names:  # of shards the first: it names the others
             return link / names[0]
     if artifact.kind == "lora" and artifact.facts.get("file") in artifact.files:
         return link / str(artifact.facts["file"])

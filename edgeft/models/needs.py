@@ -106,10 +106,11 @@ def training_operations(shape: Shape, tokens: int, *, checkpointing: bool) -> fl
     return float(tokens) * (shape.linear_parameters + head) * (6 if checkpointing else 4)
 
 
-def export_size(shape: Shape, export: str) -> Size | None:
-    """Bytes of an exported file; None for an export whose size is not known here."""
+def export_size(shape: Shape, export: str, *, imatrix: bool = False, overrides: bool = False) -> Size | None:
+    """Bytes of an exported file; None for an export whose size is not known here. `imatrix`: a GGUF file quantized by
+    an importance matrix; `overrides`: types of single tensors are asked for, so that the size is near at best."""
     if export in GGUF_EXPORTS:
-        return Size(gguf_bytes(shape, export), exact=True)
+        return Size(gguf_bytes(shape, export, imatrix=imatrix), exact=not overrides)
     embeddings = shape.vocab * shape.hidden
     if export == "onnx-fp32":
         return Size(4 * shape.parameters, exact=False)

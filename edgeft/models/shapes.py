@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from edgeft.errors import ModelError
-from edgeft.models import base
+from edgeft.models import base, mixes
 
 _BOTH_SIDES = (
     "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm",
 )  # fmt: skip
+_AFTER = ("post_attention_layernorm", "post_feedforward_layernorm")
 # model_type -> what differs from Llama: biases of q/k/v, norms of q and k (over each head or the whole row), which
 # other norms a layer has, matrices for q, k, v and for gate and up in one; and what its config class fills in.
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -29,13 +30,19 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "granite": {},
     "qwen2": {"qkv_bias": True},
     "qwen3": {"qk_norm": True},
+    "ernie4_5": {},
+    "gemma": {},
     "gemma2": {"norms": _BOTH_SIDES},
     "gemma3_text": {"norms": _BOTH_SIDES, "qk_norm": True},
-    "olmo2": {"norms": ("post_attention_layernorm", "post_feedforward_layernorm"), "row_norm": True},
+    "exaone4": {"norms": _AFTER, "qk_norm": True},
+    "olmo2": {"norms": _AFTER, "row_norm": True},
+    "olmo3": {"norms": _AFTER, "row_norm": True},
     "phi3": {"fused": True},
 }
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "qwen3": {"head_dim": 128},
+    "ernie4_5": {"head_dim": 128, "tie_word_embeddings": True},
+    "gemma": {"head_dim": 256, "tie_word_embeddings": True},
     "gemma2": {"head_dim": 256, "tie_word_embeddings": True},
     "gemma3_text": {"head_dim": 256, "tie_word_embeddings": True},
     "smollm3": {"tie_word_embeddings": True},
@@ -243,51 +250,27 @@ def _targeted(tensor: Tensor, targets: str | list[str]) -> bool:
     return targets == "all-linear" or tensor.role in targets
 
 
-# ggml type -> (bytes, weights) of a block.
-_BLOCKS = {
-    "F32": (4, 1),
-    "F16": (2, 1),
-    "BF16": (2, 1),
-    "Q8_0": (34, 32),
-    "Q5_0": (22, 32),
-    "Q4_K": (144, 256),
-    "Q6_K": (210, 256),
-}
-_NARROW = {"Q4_K": "Q5_0", "Q6_K": "Q8_0"}  # for rows that 256 does not divide
-_PLAIN = {"gguf-f32": "F32", "gguf-f16": "F16", "gguf-bf16": "BF16", "gguf-q8_0": "Q8_0", "gguf-q6_k": "Q6_K"}
-GGUF_EXPORTS = (*_PLAIN, "gguf-q4_k_m")
+GGUF_EXPORTS = tuple(f"gguf-{name}" for name in mixes.USUAL)
 _ALIGNMENT = 32
 
 
-def gguf_bytes(shape: Shape, export: str) -> int:
-    """Bytes of a GGUF file's tensor data, padding included, exactly; the header with the vocabulary comes on top."""
+def gguf_bytes(shape: Shape, export: str, *, imatrix: bool = False) -> int:
+    """Bytes of a GGUF file's tensor data, padding included, exactly; the header with the vocabulary comes on top.
+    `imatrix`: quantized by an importance matrix (types that need one always are)."""
     total = 0
     for tensor in shape.tensors():
-        size, weights = _BLOCKS[gguf_type(shape, tensor, export)]
+        size, weights = mixes.BLOCKS[gguf_type(shape, tensor, export, imatrix=imatrix)]
         total += math.ceil(tensor.count * size // weights / _ALIGNMENT) * _ALIGNMENT
     return total
 
 
-def gguf_type(shape: Shape, tensor: Tensor, export: str) -> str:
-    """The ggml type of a tensor, as llama.cpp chooses it for a model of one expert: vectors stay float32; in q4_k_m the
-    output, and in some layers the values and the down projection, have six bits; rows no block divides fall back."""
+def gguf_type(shape: Shape, tensor: Tensor, export: str, *, imatrix: bool = False) -> str:
+    """The ggml type of a tensor, as llama.cpp chooses it for a model of one expert: vectors stay float32, the rest is
+    `edgeft.models.mixes`."""
     if tensor.vector:
         return "F32"
-    wanted = _PLAIN.get(export) or _q4_k_m(shape, tensor)
-    if wanted in _NARROW and tensor.columns % 256:
-        wanted = _NARROW[wanted]
-    if wanted in ("Q5_0", "Q8_0") and tensor.columns % 32:
-        return "F16"
-    return wanted
-
-
-def _q4_k_m(shape: Shape, tensor: Tensor) -> str:
-    output = "embed_tokens" if shape.tied else "lm_head"
-    if tensor.role == output:
-        return "Q6_K"
-    if tensor.role in ("v_proj", "qkv_proj", "down_proj") and tensor.layer is not None:
-        eighth = shape.layers // 8
-        layer = tensor.layer
-        if layer < eighth or layer >= 7 * shape.layers // 8 or (layer - eighth) % 3 == 2:
-            return "Q6_K"
-    return "Q4_K"
+    name = export.removeprefix("gguf-")
+    role = {"embed_tokens": "output" if shape.tied else "embeddings", "lm_head": "output"}.get(tensor.role, tensor.role)
+    grouped = shape.heads // shape.kv_heads >= 4
+    place = mixes.Place(role, tensor.columns, tensor.layer or 0, shape.layers, grouped)
+    return mixes.type_of(name, place, imatrix=imatrix or name in mixes.NEED_IMATRIX)

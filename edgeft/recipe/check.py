@@ -47,6 +47,9 @@ def files_of(recipe: Recipe) -> Iterator[tuple[str, str]]:
             yield f"data.{split}.{index}.path", entry.path
     if data.chat_template is not None:
         yield "data.chat_template", data.chat_template
+    for export, options in recipe.export.items():
+        if isinstance(options.imatrix, str):
+            yield f"export.{export}.imatrix", options.imatrix
     if recipe.eval is not None:
         for name, suite in recipe.eval.suites.items():
             if suite.rows not in SPLITS and suite.rows not in BUILTIN_ROWS:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from edgeft.errors import Location, RecipeError
 from edgeft.recipe import gates
-from edgeft.recipe.names import BUILTIN_ROWS, EXPORTS, SPLITS
-from edgeft.recipe.schema import Recipe, suite_metrics
+from edgeft.recipe.names import BUILTIN_ROWS, EXPORTS, NEED_IMATRIX, PLAIN_GGUF, SPLITS, TENSORS_NEED_IMATRIX
+from edgeft.recipe.schema import ExportOptions, Recipe, suite_metrics
 from edgeft.registry import suggestion
 
 # Export -> the options that mean something to it.
+_SHARDS = re.compile(r"^[1-9][0-9]*(\.[0-9]+)? ?[KMG]B$", re.IGNORECASE)
+_QUANTIZED = ("imatrix", "tensor_types", "token_embedding_type", "output_tensor_type", "max_shard_size")
 _SCALES = ("block_size", "accuracy_level", "algorithm")
 _OPTIONS: dict[str, tuple[str, ...]] = {
     **{name: ("with_base",) for name in EXPORTS if name.startswith("lora-")},
     "onnx-fp32": ("max_length",),
     "onnx-int8": (*_SCALES, "max_length"),
     "onnx-int4": (*_SCALES, "head", "layers", "embeddings", "max_length"),
+    **{name: ("max_shard_size",) if name in PLAIN_GGUF else _QUANTIZED for name in EXPORTS if name.startswith("gguf-")},
 }
 
 
@@ -101,6 +105,33 @@ def _export(recipe: Recipe) -> Iterator[RecipeError]:
                 where = recipe.location_of(f"export.{name}.{key}")
                 do = f"its options: {', '.join(known)}" if known else "leave it out: it has none"
                 yield RecipeError(f"{name} has no option {key!r}", where=where, do=do)
+        yield from _gguf(recipe, name, options)
+
+
+def _gguf(recipe: Recipe, name: str, options: ExportOptions) -> Iterator[RecipeError]:
+    place = f"export.{name}"
+    if options.max_shard_size is not None and not _SHARDS.match(options.max_shard_size):
+        where = recipe.location_of(f"{place}.max_shard_size")
+        what = f"{place}.max_shard_size must be a size of files, got {options.max_shard_size!r}"
+        yield RecipeError(what, where=where, do="write it as 2GB or 500MB")
+    for pattern in options.tensor_types or ():
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            where = recipe.location_of(f"{place}.tensor_types")
+            yield RecipeError(f"{pattern!r} is not a regular expression ({error})", where=where)
+    if options.imatrix:
+        return
+    do = f"write {name}: {{imatrix: true}}, or choose another type"
+    if name in NEED_IMATRIX:
+        where = recipe.location_of(place)
+        yield RecipeError(f"{name} cannot be made without an importance matrix", where=where, do=do)
+        return
+    for pattern, type_name in (options.tensor_types or {}).items():
+        if type_name in TENSORS_NEED_IMATRIX:
+            where = recipe.location_of(f"{place}.tensor_types")
+            what = f"{pattern!r} as {type_name} cannot be made without an importance matrix"
+            yield RecipeError(what, where=where, do=do)
 
 
 def _verify(recipe: Recipe) -> Iterator[RecipeError]:

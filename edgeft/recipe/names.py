@@ -42,7 +42,21 @@ ExportName = Literal[
     "gguf-q3_k_l",
     "gguf-q3_k_m",
     "gguf-q3_k_s",
+    "gguf-iq3_m",
+    "gguf-iq3_s",
+    "gguf-iq3_xs",
+    "gguf-iq3_xxs",
     "gguf-q2_k",
+    "gguf-q2_k_s",
+    "gguf-iq2_m",
+    "gguf-iq2_s",
+    "gguf-iq2_xs",
+    "gguf-iq2_xxs",
+    "gguf-iq1_m",
+    "gguf-iq1_s",
+    "gguf-tq2_0",
+    "gguf-tq1_0",
+    "gguf-mxfp4_moe",
     "lora-f32",
     "lora-f16",
     "lora-bf16",
@@ -52,6 +66,43 @@ ExportName = Literal[
     "onnx-int4",
 ]
 EXPORTS: tuple[str, ...] = get_args(ExportName)
+# GGUF exports that are not quantized, and those that cannot be made without an importance matrix.
+PLAIN_GGUF: tuple[str, ...] = ("gguf-f32", "gguf-f16", "gguf-bf16")
+NEED_IMATRIX: tuple[str, ...] = (
+    "gguf-iq3_xs", "gguf-iq3_xxs", "gguf-q2_k_s", "gguf-iq2_m", "gguf-iq2_s", "gguf-iq2_xs", "gguf-iq2_xxs",
+    "gguf-iq1_m", "gguf-iq1_s",
+)  # fmt: skip
+
+# Types of single tensors in a GGUF file, and those of them that need an importance matrix.
+TensorType = Literal[
+    "f32",
+    "f16",
+    "bf16",
+    "q8_0",
+    "q6_k",
+    "q5_k",
+    "q5_0",
+    "q5_1",
+    "q4_k",
+    "q4_0",
+    "q4_1",
+    "iq4_nl",
+    "iq4_xs",
+    "mxfp4",
+    "q3_k",
+    "iq3_s",
+    "iq3_xxs",
+    "q2_k",
+    "iq2_s",
+    "iq2_xs",
+    "iq2_xxs",
+    "iq1_m",
+    "iq1_s",
+    "tq2_0",
+    "tq1_0",
+]
+TENSOR_TYPES: tuple[str, ...] = get_args(TensorType)
+TENSORS_NEED_IMATRIX: tuple[str, ...] = ("iq3_xxs", "iq2_s", "iq2_xs", "iq2_xxs", "iq1_m", "iq1_s")
 
 # Where the rows of a suite may come from, besides a path: a split of the data section, or rows shipped with edgeft.
 SPLITS: tuple[str, ...] = ("validation", "test")

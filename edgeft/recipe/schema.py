@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 
 from edgeft.errors import Location
 from edgeft.recipe import gates
-from edgeft.recipe.names import LOSS, DataType, ExportName, MergeBase, Metric
+from edgeft.recipe.names import LOSS, DataType, ExportName, MergeBase, Metric, TensorType
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")]
@@ -22,6 +22,11 @@ Size = Annotated[float, Field(gt=0)]
 TargetModules = Annotated[
     Annotated[Literal["all-linear"], Tag("word")] | Annotated[list[Text], Field(min_length=1), Tag("list")],
     Discriminator(lambda value: "list" if isinstance(value, list) else "word"),
+]
+
+ImatrixFrom = Annotated[
+    Annotated[bool, Tag("flag")] | Annotated[Text, Tag("path")],
+    Discriminator(lambda value: "path" if isinstance(value, str) else "flag"),
 ]
 
 
@@ -146,9 +151,20 @@ class GateSection(Section):
 
 
 class ExportOptions(Section):
-    """Options of one export. All but `with_base` are of ONNX (of fp32 only `max_length`); what is left out is the
-    exporter's choice."""
+    """Options of one export: those of quantized GGUF (of plain ones only `max_shard_size`), then those of ONNX (of fp32
+    only `max_length`), then that of an adapter as GGUF; what is left out is the exporter's choice."""
 
+    imatrix: ImatrixFrom | None = Field(
+        None, description="quantize by an importance matrix: true computes one of the training rows; or a file of one"
+    )
+    tensor_types: dict[Text, TensorType] | None = Field(
+        None, description="types of single tensors, by a regular expression found in their name; the first that is wins"
+    )
+    token_embedding_type: TensorType | None = Field(None, description="type of the token embeddings")
+    output_tensor_type: TensorType | None = Field(
+        None, description="type of the output layer; in tied models that is the embeddings"
+    )
+    max_shard_size: Text | None = Field(None, description="split a larger GGUF file into shards, as 2GB or 500MB")
     block_size: Literal[16, 32, 64, 128] | None = Field(None, description="weights that share one scale; default 32")
     accuracy_level: Literal[1, 2, 3, 4] | None = Field(
         None, description="what activations are rounded to in quantized products: 4 is int8 (default), 1 float32"
@@ -257,6 +273,11 @@ class Recipe(Section):
     def resolve(self, path: str) -> Path:
         """A path written in the recipe, made absolute (a leading ~ is the home folder)."""
         return self.folder / Path(path).expanduser()
+
+    @property
+    def computes_imatrix(self) -> bool:
+        """Whether an export asks for an importance matrix of the training rows."""
+        return any(options.imatrix is True for options in self.export.values())
 
     @property
     def merge_base(self) -> MergeBase:

@@ -6,6 +6,7 @@ Used by `edgeft.runtimes.open_runtime`. A folder says what it is by its files; a
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from edgeft.models import base as base_models
 from edgeft.runtimes.gguf_header import is_adapter
 
 WHAT_OPENS = "give a base model, an adapter, a merged model, a .gguf file, an ONNX folder, or a link to one in build/"
+_SHARD = re.compile(r"^(.+)-00001-of-(\d{5})\.gguf$")
 _FILE_SUFFIXES = (".gguf", ".onnx", ".safetensors", ".bin", ".pt", ".data")
 
 
@@ -121,6 +123,12 @@ def base_gguf(found: Found, base: str | Path | None) -> Path:
 
 
 def _only_gguf(files: list[Path], folder: Path) -> Path:
+    """The one file, or the first of the shards of one: llama.cpp finds the others by their names."""
+    match = _SHARD.match(files[0].name) if files else None
+    if match and [path.name for path in files] == [
+        f"{match[1]}-{number + 1:05d}-of-{match[2]}.gguf" for number in range(int(match[2]))
+    ]:
+        return files[0]
     if len(files) != 1:
         names = ", ".join(path.name for path in files) or "none"
         raise ModelError(

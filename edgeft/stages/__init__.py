@@ -10,6 +10,7 @@ STAGES: dict[str, Row] = {
     "merge": Row("edgeft.stages.merge", "write the merged checkpoint", extra="train"),
     "eval": Row("edgeft.stages.eval", "ask a model the suites", extra="train"),
     "gate": Row("edgeft.stages.gate", "judge the tuned model against the base", extra="eval"),
+    "imatrix": Row("edgeft.stages.imatrix", "measure what each input column of the weights matters", extra="train"),
     "export": Row("edgeft.stages.export", "write a GGUF file or an ONNX folder"),
     "verify": Row("edgeft.stages.verify", "judge an exported file against the tuned model", extra="eval"),
     "report": Row("edgeft.stages.report", "write the HTML report"),

@@ -14,6 +14,7 @@ from edgeft.models import needs
 from edgeft.models.shapes import Shape, adapter_parameters, shape_of
 from edgeft.recipe.names import BUILTIN_ROWS
 from edgeft.recipe.schema import DatasetEntry, Recipe, Suite
+from edgeft.stages.imatrix import TOKENS as MEASURED_TOKENS
 from edgeft.stages.targets import verified_suites
 
 BYTES_PER_TOKEN = 4.0  # of a JSONL row, quotes and keys included
@@ -67,8 +68,11 @@ def estimates_of(recipe: Recipe, machine: Machine) -> dict[str, Estimate]:
     if recipe.merge.write:
         merged = needs.merged_size(shape)
         found["merge"] = Estimate(ram=needs.export_memory(shape, "merge"), disk=merged.bytes, exact=merged.exact)
+    if recipe.computes_imatrix:
+        found["imatrix"] = _measuring(recipe, shape, machine)
     for name in recipe.export:
-        found[f"export.{name}"] = _lora(recipe, shape, name) if name in LORA else _export(shape, machine, name)
+        adapter_alone = name in LORA
+        found[f"export.{name}"] = _lora(recipe, shape, name) if adapter_alone else _export(recipe, shape, machine, name)
         suites = verified_suites(recipe, [gate for gate in recipe.gates if gate.scope == name])
         found[f"verify.{name}"] = _asking(recipe, shape, machine, suites)
     return found
@@ -125,8 +129,23 @@ def _lora(recipe: Recipe, shape: Shape, name: str) -> Estimate:
     )
 
 
-def _export(shape: Shape, machine: Machine, name: str) -> Estimate:
-    size = needs.export_size(shape, name)
+def _measuring(recipe: Recipe, shape: Shape, machine: Machine) -> Estimate:
+    """One forward pass over training rows; the file holds a float per input column."""
+    tokens = min(int(_count(recipe, recipe.data.datasets) * _row_tokens(recipe)), MEASURED_TOKENS)
+    asking = _asking(recipe, shape, machine, {})
+    columns = sum(tensor.columns for tensor in shape.tensors() if tensor.linear)
+    return Estimate(
+        ram=asking.ram,
+        vram=asking.vram,
+        disk=4 * columns,
+        seconds=START_SECONDS + 2.0 * shape.linear_parameters * tokens / machine.speed(shape),
+    )
+
+
+def _export(recipe: Recipe, shape: Shape, machine: Machine, name: str) -> Estimate:
+    options = recipe.export[name]  # type: ignore[index]
+    overrides = bool(options.tensor_types or options.token_embedding_type or options.output_tensor_type)
+    size = needs.export_size(shape, name, imatrix=bool(options.imatrix), overrides=overrides)
     speed = QUANTIZED_PER_SECOND.get(name, 2e8 / machine.cores) * machine.cores
     return Estimate(
         ram=needs.export_memory(shape, name),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,8 +15,9 @@ from edgeft.pipeline.stage import Inputs, Work
 from edgeft.recipe.names import MergeBase
 from edgeft.registry import lookup
 
-VERSION = 1
+VERSION = 2
 TRAINING = "training.json"
+IMATRIX = "imatrix.gguf"
 
 
 class Params(BaseModel):
@@ -23,7 +26,9 @@ class Params(BaseModel):
     format: str = Field(description="gguf or onnx")
     type: str = Field(description="the format's own name of a precision: f16, q8_0, q4_k_m; fp32, int4")
     merge_base: MergeBase = Field("dequantized", description="what the adapter is folded into")
-    options: dict[str, str | int] = Field({}, description="the format's own options, as its exporter names them")
+    options: dict[str, str | int | list[tuple[str, str]]] = Field(
+        {}, description="the format's own options, as its exporter names them"
+    )
     threads: int | None = Field(
         None,
         ge=1,
@@ -34,9 +39,28 @@ class Params(BaseModel):
 
 def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
     export = lookup(EXPORTS, params.format, "export format").load()
-    options = {**params.options, **options_of(params.threads)}
+    options = {**params.options, **options_of(params.threads), **_imatrix(inputs)}
     done = export(source_of(inputs, params.merge_base), params.type, work.folder, options, work.listen)
+    for message in _warnings(done.facts):
+        work.warn(message)
     return Outcome(params.format, facts=done.facts, measurements=done.measurements, volatile=tuple(done.volatile))
+
+
+def _imatrix(inputs: Inputs) -> dict[str, Path]:
+    """The importance matrix, when the export has one: an artifact of the `imatrix` stage, or a file."""
+    made = inputs.get("imatrix")
+    if made is not None:
+        return {"imatrix": made.file(IMATRIX)}
+    return {"imatrix": inputs.sources["imatrix"]} if "imatrix" in inputs.sources else {}
+
+
+def _warnings(facts: Mapping[str, Any]) -> Iterator[str]:
+    """What is not as it was asked for, said once."""
+    fallbacks = facts.get("fallbacks") or {}
+    for meant, got in sorted({(meant, got) for meant, got in fallbacks.values()}):
+        names = [name for name, pair in fallbacks.items() if tuple(pair) == (meant, got)]
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        yield f"{names[0]}{more}: the rows do not divide into blocks of {meant}, stored as {got} instead"
 
 
 def options_of(threads: int | None) -> dict[str, Any]:

@@ -7,7 +7,8 @@ Roles that the stages may count on:
     merge     inputs adapter; sources base
     eval      inputs data, adapter (eval.tuned only); sources base, suites.NAME (suites whose rows are a file)
     gate      inputs base, tuned (evaluations)
-    export    inputs adapter; sources base
+    imatrix   inputs data, adapter; sources base (only when an export asks for one of the training rows)
+    export    inputs adapter, imatrix (when it is computed); sources base, imatrix (when it is a file)
     verify    inputs export, adapter, data, tuned (the evaluation, when the recipe has suites); sources base,
               suites.NAME
     report    inputs every other target, by its name
@@ -31,6 +32,8 @@ from edgeft.stages import STAGES
 def targets_of(recipe: Recipe) -> list[Target]:
     """All targets of a recipe, in the order of the work. Paths in sources are relative to the recipe's folder."""
     targets = [_data(recipe), _train(recipe), *_evals(recipe), *_gate(recipe), *_merge(recipe)]
+    if recipe.computes_imatrix:
+        targets.append(_imatrix(recipe))
     for name in recipe.export:
         targets += [_export(recipe, name), _verify(recipe, name)]
     return [*targets, _report(recipe, targets)]
@@ -96,15 +99,32 @@ def _gate(recipe: Recipe) -> Iterator[Target]:
         yield Target("gate", "gate", params, inputs={"base": "eval.base", "tuned": "eval.tuned"})
 
 
+def _imatrix(recipe: Recipe) -> Target:
+    return Target(
+        "imatrix",
+        "imatrix",
+        params_of("imatrix"),
+        inputs={"data": "data", "adapter": "train"},
+        sources={"base": _base(recipe)},
+        after=_after(recipe),
+    )
+
+
 def _export(recipe: Recipe, name: str) -> Target:
     format_, _, type_ = name.partition("-")
     options = recipe.export[name].model_dump(exclude_none=True)  # type: ignore[index]
+    imatrix = options.pop("imatrix", None)
+    if "tensor_types" in options:  # a list: the first pattern that is found counts, so their order is part of it
+        options["tensor_types"] = list(options["tensor_types"].items())
+    sources = {"base": _base(recipe)}
+    if isinstance(imatrix, str):
+        sources["imatrix"] = Source("file", imatrix)
     return Target(
         f"export.{name}",
         "export",
         params_of("export", format=format_, type=type_, merge_base=recipe.merge_base, options=options),
-        inputs={"adapter": "train"},
-        sources={"base": _base(recipe)},
+        inputs={"adapter": "train"} | ({"imatrix": "imatrix"} if imatrix is True else {}),
+        sources=sources,
         after=_after(recipe),
         judged_by=f"verify.{name}",
     )

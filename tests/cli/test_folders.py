@@ -146,3 +146,42 @@ def test_train_options_reach_the_stage(tiny_llama: Path, tmp_path: Path, monkeyp
     assert seen["lora_target_modules"] == ["q_proj", "v_proj"]
     assert seen["gradient_checkpointing"] is True
     assert seen["lora_r"] == 16
+
+
+def test_sizes_are_those_of_the_files(tiny_llama: Path, tiny_adapter: Path, tmp_path: Path, capsys: Captured) -> None:
+    given = ("--base", tiny_llama, "--adapter", tiny_adapter)
+    assert main([*map(str, ("export", *given, "--sizes", "--json"))]) == 0
+    sizes = {row["type"]: row for row in json.loads(capsys.readouterr().out)}
+    result = told(capsys, "export", *given, "--type", "gguf-q4_k_m", "--out", tmp_path / "out")
+    assert result["facts"]["size"] == sizes["q4_k_m"]["bytes"]
+    options = ("--tensor-type", "ffn_(up|gate)=q8_0", "--token-embedding-type", "q4_0", "--max-shard-size", "200KB")
+    result = told(capsys, "export", *given, "--type", "gguf-q4_k_m", *options, "--out", tmp_path / "more")
+    assert len(result["facts"]["shards"]) > 1
+    assert result["facts"]["tensors"]["q8_0"] == 4
+    assert main([*map(str, ("export", *given, *options, "--sizes"))]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("gguf-q4_k_m "))
+    assert f" {result['facts']['size']:,} " in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--sizes", "--type", "gguf-q8_0"), "--sizes builds nothing"),
+        (("--type", "gguf-q8_0"), "--out is missing"),
+        (("--out", "x"), "--type is missing"),
+        (("--type", "onnx-int4", "--out", "x", "--imatrix", "m.gguf"), "--imatrix is an option of GGUF"),
+        (("--type", "onnx-int4", "--out", "x", "--max-shard-size", "1GB"), "--max-shard-size is an option of GGUF"),
+        (("--type", "gguf-q8_0", "--out", "x", "--tensor-type", "q8_0"), "PATTERN=TYPE"),
+        (("--type", "gguf-q8_0", "--out", "x", "--token-embedding-type", "q8"), "unknown type of a tensor 'q8'"),
+        (("--type", "gguf-iq1_s", "--out", "x"), "importance matrix"),
+        (("--type", "gguf-q8_0", "--out", "x", "--imatrix", "m.gguf"), "there is no such file"),
+    ],
+)
+def test_exports_that_cannot_be(
+    tiny_llama: Path, arguments: tuple[str, ...], says: str, tmp_path: Path, capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "--base", str(tiny_llama), *arguments]) == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()

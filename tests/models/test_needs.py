@@ -115,6 +115,9 @@ def test_operations() -> None:
 def test_sizes_of_exports() -> None:
     sizes = {name: needs.export_size(ONE_B, name) for name in ("gguf-q4_k_m", "gguf-q8_0", "onnx-int4", "onnx-fp32")}
     assert all(size is not None and size.exact == name.startswith("gguf") for name, size in sizes.items())
-    assert needs.export_size(ONE_B, "gguf-iq4_xs") is None
+    assert needs.export_size(ONE_B, "gguf-unknown") is None
+    size = needs.export_size(ONE_B, "gguf-iq4_xs", overrides=True)
+    assert size is not None
+    assert not size.exact
     assert needs.merged_size(ONE_B).bytes == 2 * ONE_B.parameters
     assert needs.export_memory(ONE_B, "gguf-q4_k_m") < 4 * ONE_B.parameters < needs.export_memory(ONE_B, "onnx-int4")

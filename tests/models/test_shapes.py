@@ -10,7 +10,6 @@ import pytest
 
 from edgeft.errors import ModelError
 from edgeft.models.shapes import (
-    GGUF_EXPORTS,
     KNOWN,
     Shape,
     adapter_parameters,
@@ -62,6 +61,10 @@ CONFIGS = {
     "gemma2": tiny("gemma2", head_dim=32),
     "gemma3": tiny("gemma3_text"),
     "olmo2": tiny("olmo2", tie_word_embeddings=False),
+    "olmo3": tiny("olmo3", tie_word_embeddings=False),
+    "gemma": tiny("gemma"),
+    "ernie4_5": tiny("ernie4_5"),
+    "exaone4": tiny("exaone4", tie_word_embeddings=False),
     "phi3": tiny("phi3", tie_word_embeddings=False),
     "phi3 tied": tiny("phi3", tie_word_embeddings=True),
 }
@@ -73,7 +76,7 @@ def built(config: dict[str, Any]) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     kind = config["model_type"]
-    more = {"pad_token_id": 0} if kind in ("smollm3", "phi3", "olmo2") else {}
+    more = {"pad_token_id": 0} if kind in ("smollm3", "phi3", "olmo2", "olmo3") else {}
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(AutoConfig.for_model(**config, **more))
 
@@ -145,6 +148,10 @@ ARCHITECTURES = {
     "gemma2": "Gemma2ForCausalLM",
     "gemma3_text": "Gemma3ForCausalLM",
     "olmo2": "Olmo2ForCausalLM",
+    "olmo3": "Olmo3ForCausalLM",
+    "gemma": "GemmaForCausalLM",
+    "ernie4_5": "Ernie4_5ForCausalLM",
+    "exaone4": "Exaone4ForCausalLM",
     "phi3": "Phi3ForCausalLM",
 }
 WIDE = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 9}
@@ -159,13 +166,18 @@ SIZED = KNOWN | {
         for family, tied in (
             ("qwen3", False), ("gemma2", True), ("gemma3_text", True), ("olmo2", False), ("phi3", False),
             ("smollm3", True), ("granite", True), ("mistral", False),
+            ("olmo3", False), ("gemma", True), ("ernie4_5", True), ("exaone4", False),
         )
         for width, sizes in (("narrow", {}), ("wide", WIDE))
     },
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("export", GGUF_EXPORTS)
+# All types are asked in test_mixes.py; here all shapes.
+SOME = ("gguf-f32", "gguf-f16", "gguf-bf16", "gguf-q8_0", "gguf-q6_k", "gguf-q4_k_m", "gguf-iq4_xs")
+
+
+@pytest.mark.parametrize("export", SOME)
 @pytest.mark.parametrize("name", SIZED)
 def test_gguf_sizes_are_llama_cpps(name: str, export: str, tmp_path: Path) -> None:
     pytest.importorskip("llama_cpp")

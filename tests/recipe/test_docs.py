@@ -18,7 +18,9 @@ def test_the_tables_are_those_of_the_schema() -> None:
 
 
 def test_the_example_loads(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    example, exports = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "exports.yaml").write_text(example.partition("export:")[0] + exports)
+    assert load(tmp_path / "exports.yaml").computes_imatrix
     (tmp_path / "recipe.yaml").write_text(example)
     assert list(load(tmp_path / "recipe.yaml").export) == ["gguf-q4_k_m", "onnx-int4"]
 

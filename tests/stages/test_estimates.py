@@ -70,8 +70,21 @@ def test_they_follow_the_recipe(tmp_path: Path) -> None:
     shape = shape_of("builtin:sprout")
     assert shape is not None
     assert found["export.gguf-q8_0"].disk == gguf_bytes(shape, "gguf-q8_0")
-    assert found["export.gguf-iq4_xs"].disk is None
+    assert found["export.gguf-iq4_xs"].disk == gguf_bytes(shape, "gguf-iq4_xs")
     assert found["train"].vram is None
+
+
+def test_a_matrix_takes_a_pass_over_the_training_rows(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"messages": []}\n' * 100)
+    (tmp_path / "recipe.yaml").write_text(
+        "base_model: builtin:sprout\ndata: {datasets: [{path: rows.jsonl}]}\nexport: {gguf-q4_k_m: {imatrix: true}}\n"
+    )
+    recipe = load(tmp_path / "recipe.yaml")
+    found = estimates_of(recipe, Machine("cuda", 8))
+    assert set(found) == {target.name for target in targets_of(recipe)} - {"report"}
+    assert found["imatrix"].disk == 4 * 4 * (6 * 256 + 512)  # four layers of q, k, v, o, gate, up and down
+    assert (found["imatrix"].vram or 0) > 0
+    assert "imatrix" not in estimates_of(load(tmp_path / "recipe.yaml", ["export=[gguf-q8_0]"]), Machine())
 
 
 def test_an_unknown_base_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,8 @@ from edgeft.artifact import Artifact, Outcome
 from edgeft.errors import InputError
 from edgeft.exporters import EXPORTS
 from edgeft.pipeline.stage import Inputs, Work
-from edgeft.stages import export, merge
+from edgeft.stages import export, imatrix, merge
+from tests.models_made import make_llama
 
 
 @pytest.fixture
@@ -102,3 +103,66 @@ def test_threads_do_not_change_the_fingerprint() -> None:
 
 def test_the_table_names_what_the_artifact_kinds_are() -> None:
     assert set(EXPORTS) <= set(artifact.KINDS)
+
+
+# --- the importance matrix ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Artifact:
+    """Token rows, as the data stage leaves them."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder = tmp_path / "data"
+    folder.mkdir()
+    rows = [[(7 * row + 3 * place) % 300 for place in range(5 + row)] for row in range(12)]
+    listed = pa.list_(pa.int32())
+    columns = {
+        "id": pa.array([str(row) for row in range(12)]),
+        "input_ids": pa.array(rows, listed),
+        "labels": pa.array(rows, listed),
+    }
+    pq.write_table(pa.table(columns), folder / "train.parquet")
+    return finished(folder, Outcome("dataset"), "data")
+
+
+def test_an_importance_matrix_reaches_the_file(inputs: Inputs, dataset: Artifact, tmp_path: Path) -> None:
+    place = work(tmp_path, "matrix")
+    given = Inputs({"adapter": inputs["adapter"], "data": dataset}, inputs.sources)
+    done = imatrix.run(imatrix.Params(), given, place)
+    made = finished(place.folder, done, "imatrix")
+    assert made.kind == "imatrix"
+    assert done.facts == {"rows": 12, "tokens": sum(range(5, 17)), "weights": 14, "unseen": []}
+    again = work(tmp_path, "again")
+    assert finished(again.folder, imatrix.run(imatrix.Params(), given, again), "imatrix").digest == made.digest
+    place = work(tmp_path, "by artifact")
+    params = export.Params(format="gguf", type="q2_k_s", threads=1)
+    by_artifact = Inputs({"adapter": inputs["adapter"], "imatrix": made}, inputs.sources)
+    one = export.run(params, by_artifact, place)
+    assert one.facts["imatrix"]["datasets"] == ["train.parquet"]
+    place = work(tmp_path, "by file")
+    by_file = Inputs({"adapter": inputs["adapter"]}, {**inputs.sources, "imatrix": made.file("imatrix.gguf")})
+    assert export.run(params, by_file, place).facts == one.facts
+    place = work(tmp_path, "without")
+    with pytest.raises(InputError, match="importance matrix"):
+        export.run(params, inputs, place)
+
+
+@pytest.mark.parametrize(("tokens", "count"), [(1000, 12), (60, 5), (1, 1)])
+def test_rows_are_taken_from_all_over(tokens: int, count: int) -> None:
+    rows = [[row] * (5 + row) for row in range(12)]
+    found = imatrix.spread(rows, tokens)
+    assert len(found) == count
+    assert sum(map(len, found)) <= max(tokens, 5)
+
+
+def test_what_fell_back_is_said_once(tmp_path: Path) -> None:
+    base = make_llama(tmp_path / "base", hidden=96, intermediate=80, head_dim=24)
+    said: list[str] = []
+    place = work(tmp_path, "out")
+    place = Work(place.folder, place.scratch, warn=said.append)
+    done = export.run(export.Params(format="gguf", type="q4_k_m", threads=1), Inputs(sources={"base": base}), place)
+    assert len(said) == len({tuple(pair) for pair in done.facts["fallbacks"].values()})
+    assert any("more: the rows do not divide into blocks of q4_k, stored as q5_0 instead" in text for text in said)
+    assert done.facts["fallbacks"]["blk.0.attn_q.weight"] == ["q4_k", "q5_0"]

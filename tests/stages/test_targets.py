@@ -38,7 +38,7 @@ gate:
   - gguf-q8_0.task.exact_match drop <= 0.01
   - gguf-q8_0.mean_kl <= 0.1
   - onnx-int4.general.loss rise <= 3%
-export: {gguf-q8_0: , onnx-int4: {block_size: 64}}
+export: {gguf-q8_0: {max_shard_size: 5GB}, onnx-int4: {block_size: 64}}
 """
 
 
@@ -96,6 +96,29 @@ def test_what_each_reads(tmp_path: Path) -> None:
     }
     assert found["report"].lenient
     assert set(found["report"].inputs) == set(found) - {"report"}
+
+
+def test_an_imatrix_of_the_training_rows_is_a_target_of_its_own(tmp_path: Path) -> None:
+    exports = ("gguf-q4_k_m: {imatrix: true}", "gguf-iq2_xxs: {imatrix: true}", "gguf-q8_0: ")
+    two = f"export={{{', '.join(exports)}, gguf-iq4_xs: {{imatrix: m.gguf}}}}"
+    found = targets(tmp_path, FULL, two, "gate=[task.exact_match >= 0.9]")
+    assert [name for name in found if found[name].stage == "imatrix"] == ["imatrix"]
+    assert (found["imatrix"].inputs, found["imatrix"].after) == ({"data": "data", "adapter": "train"}, ("gate",))
+    for name in ("export.gguf-q4_k_m", "export.gguf-iq2_xxs"):
+        assert found[name].inputs == {"adapter": "train", "imatrix": "imatrix"}
+        assert set(found[name].sources) == {"base"}
+    assert found["export.gguf-q8_0"].inputs == found["export.gguf-iq4_xs"].inputs == {"adapter": "train"}
+    assert found["export.gguf-iq4_xs"].sources["imatrix"] == Source("file", "m.gguf")
+    assert all("imatrix" not in found[name].params.options for name in found if found[name].stage == "export")  # type: ignore[attr-defined]
+
+
+def test_the_order_of_patterns_is_part_of_an_export(tmp_path: Path) -> None:
+    """The first that is found in a name counts, so another order is another file."""
+    one, other = (
+        targets(tmp_path, FULL, f"export.gguf-q8_0.tensor_types={{{pairs}}}")["export.gguf-q8_0"].params
+        for pairs in ("attn: q4_k, attn_q: q6_k", "attn_q: q6_k, attn: q4_k")
+    )
+    assert one.model_dump_json() != other.model_dump_json()
 
 
 def test_gate_lines_go_where_they_judge(tmp_path: Path) -> None:
@@ -159,6 +182,11 @@ OVERRIDES: dict[str, tuple[str, set[str]]] = {
     "eval.suites.*.limit": ("7", {*EVALS, *FILES}),
     "gate.checks": ("[task.exact_match >= 0.8]", {"gate", *FILES}),
     "gate.undecided": ("fail", {"gate", *FILES}),
+    "export.*.imatrix": ("own.gguf", {"export.gguf-q8_0"}),
+    "export.*.tensor_types": ("{attn: q4_k}", {"export.gguf-q8_0"}),
+    "export.*.token_embedding_type": ("q4_k", {"export.gguf-q8_0"}),
+    "export.*.output_tensor_type": ("q4_k", {"export.gguf-q8_0"}),
+    "export.*.max_shard_size": ("2GB", {"export.gguf-q8_0"}),
     "export.*.block_size": ("128", {"export.onnx-int4"}),
     "export.*.accuracy_level": ("1", {"export.onnx-int4"}),
     "export.*.algorithm": ("rtn", {"export.onnx-int4"}),
@@ -203,9 +231,12 @@ OVERRIDES["train.adapter"] = ("lora", {"train", *MADE})  # the merge base follow
 STRUCTURE = {"data", "train", "merge", "eval", "eval.suites", "gate", "export", "verify", "report", "merge.write"}
 SIZES = {"data.val_set_size": "data.validation", "data.test_set_size": "data.test"}
 PLACES = {"data.datasets.*": "data.datasets.0", "eval.suites.*": "eval.suites.task", "export.*": "export.onnx-int4"}
+OF_GGUF = {"imatrix", "tensor_types", "token_embedding_type", "output_tensor_type", "max_shard_size"}
 
 
 def filled(key: str) -> str:
+    if key.rpartition(".")[2] in OF_GGUF:
+        return key.replace("*", "gguf-q8_0")
     for pattern, place in PLACES.items():
         key = key.replace(pattern, place)
     return key.replace(".*", ".0")
@@ -272,6 +303,11 @@ def test_the_names_of_recipes_are_those_of_the_tables() -> None:
         for type_ in importlib.import_module(f"edgeft.exporters.{types[format_]}").TYPES
     }
     assert set(names.EXPORTS) == exports
+    gguf = importlib.import_module("edgeft.exporters.gguf.types")
+    assert set(names.PLAIN_GGUF) == {f"gguf-{name}" for name, kind in gguf.TYPES.items() if kind.plain}
+    assert set(names.NEED_IMATRIX) == {f"gguf-{name}" for name, kind in gguf.TYPES.items() if kind.imatrix}
+    assert names.TENSOR_TYPES == gguf.TENSOR_TYPES
+    assert names.TENSORS_NEED_IMATRIX == gguf.NEED_IMATRIX
     assert set(names.METRICS) == set(METRIC_TABLE)
     assert set(names.FIDELITY) == set(MEASURED)
     assert set(names.BUILTIN_ROWS) == {f"builtin:{name}" for name in BUILTINS}
@@ -288,7 +324,8 @@ def test_the_options_of_onnx_are_those_of_its_exporter() -> None:
     from edgeft.exporters.onnx.options import OnnxOptions
     from edgeft.recipe.schema import ExportOptions
 
-    assert set(ExportOptions.model_fields) - {"with_base"} == set(OnnxOptions.model_fields) - {"threads"}
-    for name in set(ExportOptions.model_fields) - {"with_base"}:
+    of_onnx = set(OnnxOptions.model_fields) - {"threads"}
+    assert set(ExportOptions.model_fields) == of_onnx | OF_GGUF | {"with_base"}
+    for name in of_onnx:
         info = ExportOptions.model_fields[name]
         assert values(info.annotation) == values(OnnxOptions.model_fields[name].annotation), name

@@ -9,22 +9,28 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeft.errors import storage_errors
+from edgeft.errors import InputError, storage_errors
 from edgeft.exporters import Exported, ExportSource
 from edgeft.exporters.gguf import card, ollama
 from edgeft.exporters.gguf.families import family_of
-from edgeft.exporters.gguf.layout import layout
+from edgeft.exporters.gguf.imatrix import Imatrix, read_imatrix
+from edgeft.exporters.gguf.layout import Layout, in_need, layout
 from edgeft.exporters.gguf.types import FileType, file_type
 from edgeft.exporters.gguf.vocab import Vocabulary, as_taught, put_vocabulary, read_vocabulary
+from edgeft.exporters.gguf.wanted import wanted_of
 from edgeft.exporters.gguf.writer import Header, write_file
-from edgeft.files import digest_text, write_text
+from edgeft.files import digest_file, digest_text, write_text
 from edgeft.progress import Listener, silent
-from edgeft.weights import Deferred
+from edgeft.weights import Deferred, Weights
 from edgeft.weights.checkpoint import read_config
 from edgeft.weights.threads import torch_threads
+
+PLAIN = ("F32", "F16", "BF16")
+_LONGEST = 127  # bytes that llama.cpp's quantizer keeps of a name
 
 
 def check(base: Path, type_name: str) -> None:
@@ -38,43 +44,109 @@ def check(base: Path, type_name: str) -> None:
 def export(
     source: ExportSource, type_name: str, folder: Path, options: Mapping[str, Any], listen: Listener = silent
 ) -> Exported:
-    """Write `NAME-TYPE.gguf`, a README.md with the commands to use it, and a Modelfile for Ollama into `folder`.
+    """Write `NAME-TYPE.gguf` (or its shards), a README.md with the commands to use it, and a Modelfile into `folder`.
 
     options  threads: how many quantize at once (default: the cores this process may use)
+             imatrix: file of an importance matrix; tensor_types, token_embedding_type, output_tensor_type,
+             max_shard_size: see `edgeft.exporters.gguf.wanted`
+
+    An `InputError` for a type that needs an importance matrix which is not given or lacks a weight.
     """
     kind = file_type(type_name)
-    config = read_config(source.base)
-    family = family_of(config)
-    family.check(config)
-    taught = source.taught()
-    vocabulary = as_taught(read_vocabulary(source.base, config), taught.chat_template, taught.stop_ids)
+    wanted = wanted_of(options, kind)
+    imatrix = read_imatrix(wanted.imatrix) if wanted.imatrix else None
     threads = int(options.get("threads") or available_cores())
     with torch_threads(threads), storage_errors(folder):
-        tensors: dict[str, Deferred] = family.tensors(config, source.weights())
-        metadata = _metadata(source, config, kind, family, vocabulary, tensors)
-        plan = layout(kind, family.ARCH, metadata, tensors, folder)
-        shapes = {name: tensor.shape for name, tensor in tensors.items()}
-        path = folder / file_name(source.name, type_name)
-        write_file(path, Header(family.ARCH, metadata, shapes, plan.types), tensors, threads=threads, listen=listen)
-    refused = ollama.write_modelfile(folder, path.name, source.base, vocabulary, config)
-    shipped = card.Shipped(path.name, f"{kind.name}, {kind.help}", path.stat().st_size, refused)
+        parts = parts_of(source, kind, imatrix)
+        plan = layout(kind, parts.arch, parts.metadata, parts.tensors, folder, wanted)
+        _check_imatrix(kind, plan, parts, imatrix)
+        shapes = {name: tensor.shape for name, tensor in parts.tensors.items()}
+        paths = write_file(
+            folder / file_name(source.name, type_name),
+            Header(parts.arch, parts.metadata, shapes, plan.types),
+            parts.tensors,
+            threads=threads,
+            listen=listen,
+            importance=imatrix.importance if imatrix else None,
+            max_shard=wanted.max_shard_size,
+        )
+    vocabulary = parts.vocabulary
+    size = sum(path.stat().st_size for path in paths)
+    whole = card.whole_file(paths[0].name)
+    refused = ollama.write_modelfile(folder, whole, source.base, vocabulary, read_config(source.base))
+    shipped = card.Shipped(paths[0].name, f"{kind.name}, {kind.help}", size, refused, len(paths))
     write_text(folder / "README.md", card.readme(source, shipped))
     facts = {
         "format": "gguf",
         "type": kind.name,
-        "file": path.name,
-        "size": path.stat().st_size,
-        "architecture": family.ARCH,
+        "file": paths[0].name,
+        "size": size,
+        "architecture": parts.arch,
         "base": source.base_ref,
         "merge_base": source.folded_into(),
         "tensors": dict(sorted(Counter(name.lower() for name in plan.types.values()).items())),
-        "fallbacks": plan.fallbacks,
+        "fallbacks": {name: list(pair) for name, pair in sorted(plan.fallbacks.items())},
         "pre_tokenizer": vocabulary.pre,
         "vocab_size": len(vocabulary.tokens),
         "chat_template": digest_text(vocabulary.template) if vocabulary.template else None,
         "modelfile": refused or ollama.FILE,
     }
+    if len(paths) > 1:
+        facts["shards"] = [path.name for path in paths]
+    if imatrix and wanted.imatrix:
+        facts["imatrix"] = {
+            "digest": digest_file(wanted.imatrix),
+            "datasets": list(imatrix.datasets),
+            "chunks": imatrix.chunk_count,
+            "without": _without(plan, parts, imatrix),
+        }
     return Exported(facts, {"threads": threads})
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a file is made of: everything but the types of its tensors."""
+
+    arch: str
+    metadata: list[tuple[str, Any, str]]
+    tensors: dict[str, Deferred]
+    vocabulary: Vocabulary
+
+
+def parts_of(source: ExportSource, kind: FileType, imatrix: Imatrix | None, weights: Weights | None = None) -> Parts:
+    """Metadata, tensors and vocabulary of a source; `weights` in place of its own."""
+    config = read_config(source.base)
+    family = family_of(config)
+    family.check(config)
+    taught = source.taught()
+    vocabulary = as_taught(read_vocabulary(source.base, config), taught.chat_template, taught.stop_ids)
+    tensors: dict[str, Deferred] = family.tensors(config, source.weights() if weights is None else weights)
+    metadata = _metadata(source, config, kind, family, vocabulary, tensors, imatrix)
+    return Parts(family.ARCH, metadata, tensors, vocabulary)
+
+
+def _check_imatrix(kind: FileType, plan: Layout, parts: Parts, imatrix: Imatrix | None) -> None:
+    """Refuse now, not in the middle of the file, what llama.cpp would refuse or what would make ggml abort."""
+    known = imatrix.entries if imatrix else {}
+    for name in in_need(kind, plan.types):
+        if name not in known:
+            need = f"{plan.types[name].lower()} cannot be chosen well without an importance matrix"
+            if imatrix:
+                what = f"{need}, and this one lacks {name}"
+                raise InputError(what, where=imatrix.where, do="compute one of this model, or choose another type")
+            raise InputError(
+                f"{need}, and there is none ({name})", do="write imatrix: true in the recipe, or give --imatrix FILE"
+            )
+    for name, tensor in parts.tensors.items():
+        if imatrix and plan.types[name] not in PLAIN:
+            imatrix.importance(name, tensor.shape)
+
+
+def _without(plan: Layout, parts: Parts, imatrix: Imatrix) -> list[str]:
+    """The quantized tensors that the importance matrix says nothing of."""
+    return sorted(
+        name for name, type_name in plan.types.items() if type_name not in PLAIN and name not in imatrix.entries
+    )
 
 
 def available_cores() -> int:
@@ -94,8 +166,9 @@ def _metadata(
     family: Any,
     vocabulary: Vocabulary,
     tensors: Mapping[str, Deferred],
+    imatrix: Imatrix | None,
 ) -> list[tuple[str, Any, str]]:
-    """All keys in order. The last two stand where llama.cpp's quantizer puts them: files can be compared whole."""
+    """All keys in order. The last stand where llama.cpp's quantizer puts them: files can be compared whole."""
     import gguf
 
     found: list[tuple[str, Any, str]] = []
@@ -112,4 +185,11 @@ def _metadata(
     put_vocabulary(vocabulary, put)
     put("general.quantization_version", gguf.GGML_QUANT_VERSION, "uint32")
     put("general.file_type", kind.number, "uint32")
+    if imatrix:
+        put("quantize.imatrix.file", imatrix.where.name[:_LONGEST] if imatrix.where else "imatrix.gguf", "string")
+        if imatrix.datasets:
+            put("quantize.imatrix.dataset", imatrix.datasets[0][:_LONGEST], "string")
+        put("quantize.imatrix.entries_count", len(imatrix.entries), "uint32")
+        if imatrix.chunk_count:
+            put("quantize.imatrix.chunks_count", imatrix.chunk_count, "uint32")
     return found

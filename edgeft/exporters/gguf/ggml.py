@@ -11,13 +11,13 @@ import itertools
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeft.errors import EdgeftError
+from edgeft.errors import EdgeftError, ModelError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +39,8 @@ def library() -> ctypes.CDLL:
     ]  # fmt: skip
     found.ggml_quantize_init.restype = None
     found.ggml_quantize_init.argtypes = [ctypes.c_int]
+    found.ggml_validate_row_data.restype = ctypes.c_bool
+    found.ggml_validate_row_data.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
     found.ggml_row_size.restype = ctypes.c_size_t
     found.ggml_row_size.argtypes = [ctypes.c_int, ctypes.c_int64]
     return found
@@ -69,8 +71,14 @@ class Quantizer:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown()
 
-    def quantize(self, values: NDArray[np.float32], name: str) -> NDArray[np.uint8]:
-        """float32 [rows, width], contiguous -> the bytes of those rows in the type `name`, [rows, row_bytes]."""
+    def quantize(
+        self, values: NDArray[np.float32], name: str, importance: NDArray[np.float32] | None = None, *, of: str = "it"
+    ) -> NDArray[np.uint8]:
+        """float32 [rows, width], contiguous -> the bytes of those rows in the type `name`, [rows, row_bytes].
+
+        `importance`: float32 [width], how much an error in each column matters (the mean square of what it is
+        multiplied with). `of`: the tensor's name, for a `ModelError` about values that the type cannot hold.
+        """
         import numpy as np
 
         lib, number = library(), type_number(name)
@@ -78,13 +86,17 @@ class Quantizer:
         out = np.empty((rows, row_bytes(name, width)), dtype=np.uint8)
         lib.ggml_quantize_init(number)
         bounds = [rows * part // self._threads for part in range(self._threads + 1)]
+        weights = None if importance is None else np.ascontiguousarray(importance, dtype=np.float32)
+        if weights is not None and weights.shape != (width,):
+            raise EdgeftError(f"an importance of {weights.size} columns for rows of {width}")
+        at = None if weights is None else weights.ctypes.data
 
         def work(first: int, last: int) -> int:
-            return int(
-                lib.ggml_quantize_chunk(
-                    number, values[first:].ctypes.data, out[first:].ctypes.data, 0, last - first, width, None
-                )
-            )
+            source, target = values[first:].ctypes.data, out[first:].ctypes.data
+            size = int(lib.ggml_quantize_chunk(number, source, target, 0, last - first, width, at))
+            if not lib.ggml_validate_row_data(number, target, size):
+                raise ModelError(f"{of} has values that {name} cannot hold", do="export another type")
+            return size
 
         parts = [(first, last) for first, last in itertools.pairwise(bounds) if last > first]
         written = sum(self._pool.map(lambda part: work(*part), parts))
@@ -113,16 +125,36 @@ def log_text() -> Iterator[list[str]]:
             llama_cpp.llama_log_set(_logger.llama_log_callback, ctypes.c_void_p(0))
 
 
-def dry_run(path: str, file_type: int) -> str:
-    """What `llama_model_quantize` says it would do with a GGUF file; nothing is written. `EdgeftError` if it fails."""
+def dry_run(
+    path: str,
+    file_type: int,
+    *,
+    imatrix: bool = False,
+    tensor_types: Sequence[tuple[str, str]] = (),
+    token_embedding_type: str | None = None,
+    output_tensor_type: str | None = None,
+) -> str:
+    """What `llama_model_quantize` says it would do with a GGUF file; nothing is written. `EdgeftError` if it fails.
+
+    imatrix       whether it shall count on an importance matrix: some choices differ (its values do not matter here)
+    tensor_types  (regular expression, ggml type in lower case), the first that is found in a tensor's name counts
+    """
     import llama_cpp
 
     params = llama_cpp.llama_model_quantize_default_params()
-    if not hasattr(params, "dry_run"):
+    if not all(hasattr(params, field) for field in ("dry_run", "tt_overrides", "imatrix")):
         raise EdgeftError("this llama-cpp-python has no dry run of its quantizer", do="pip install -U 'edgeft[gguf]'")
     params.dry_run = True
     params.ftype = file_type
     params.nthread = 1
+    if imatrix:
+        params.imatrix = _imatrix_entries({"": _ONE})
+    if tensor_types:
+        params.tt_overrides = _overrides(tensor_types)
+    if token_embedding_type:
+        params.token_embedding_type = type_number(token_embedding_type.upper())
+    if output_tensor_type:
+        params.output_tensor_type = type_number(output_tensor_type.upper())
     with log_text() as lines:
         code = llama_cpp.llama_model_quantize(path.encode(), os.devnull.encode(), ctypes.byref(params))
     text = "".join(lines)
@@ -130,3 +162,25 @@ def dry_run(path: str, file_type: int) -> str:
         reason = next((line for line in reversed(text.splitlines()) if line.strip()), "no reason given")
         raise EdgeftError(f"llama.cpp refuses to quantize this model: {reason.strip()}")
     return text
+
+
+_ONE = (ctypes.c_float * 1)(1.0)
+
+
+def _imatrix_entries(entries: Mapping[str, Any]) -> Any:
+    """llama.cpp's array of (name, values, count), ended by an empty one; `entries` are ctypes arrays of floats."""
+    from llama_cpp import llama_model_imatrix_data as Entry
+
+    found = (Entry * (len(entries) + 1))()
+    for place, (name, values) in enumerate(entries.items()):
+        found[place] = Entry(name.encode(), ctypes.cast(values, ctypes.POINTER(ctypes.c_float)), len(values))
+    return found
+
+
+def _overrides(pairs: Sequence[tuple[str, str]]) -> Any:
+    from llama_cpp import llama_model_tensor_override as Override
+
+    found = (Override * (len(pairs) + 1))()
+    for place, (pattern, name) in enumerate(pairs):
+        found[place] = Override(pattern.encode(), type_number(name.upper()))
+    return found

@@ -10,12 +10,14 @@ from edgeft.registry import suggestion
 
 @dataclass(frozen=True)
 class FileType:
-    """`number` is llama.cpp's `llama_ftype` and `general.file_type`; `plain` the ggml type of unquantized files."""
+    """`number` is llama.cpp's `llama_ftype` and `general.file_type`; `plain` the ggml type of unquantized files;
+    `imatrix`: llama.cpp refuses to make such a file without an importance matrix."""
 
     name: str
     number: int
     help: str
     plain: str | None = None
+    imatrix: bool = False
 
 
 TYPES: dict[str, FileType] = {
@@ -39,9 +41,30 @@ TYPES: dict[str, FileType] = {
         FileType("q3_k_l", 13, "4.3 bits a weight, mixed"),
         FileType("q3_k_m", 12, "3.9 bits a weight, mixed"),
         FileType("q3_k_s", 11, "3.5 bits a weight"),
+        FileType("iq3_m", 27, "3.7 bits a weight, non-linear, mixed"),
+        FileType("iq3_s", 26, "3.4 bits a weight, non-linear"),
+        FileType("iq3_xs", 22, "3.3 bits a weight, non-linear", imatrix=True),
+        FileType("iq3_xxs", 23, "3.1 bits a weight, non-linear", imatrix=True),
         FileType("q2_k", 10, "3.2 bits a weight, mixed"),
+        FileType("q2_k_s", 21, "2.8 bits a weight", imatrix=True),
+        FileType("iq2_m", 29, "2.7 bits a weight, non-linear, mixed", imatrix=True),
+        FileType("iq2_s", 28, "2.5 bits a weight, non-linear", imatrix=True),
+        FileType("iq2_xs", 20, "2.3 bits a weight, non-linear", imatrix=True),
+        FileType("iq2_xxs", 19, "2.1 bits a weight, non-linear", imatrix=True),
+        FileType("iq1_m", 31, "1.8 bits a weight, non-linear", imatrix=True),
+        FileType("iq1_s", 24, "1.6 bits a weight, non-linear", imatrix=True),
+        FileType("tq2_0", 37, "2.1 bits a weight, for models trained with ternary weights"),
+        FileType("tq1_0", 36, "1.7 bits a weight, for models trained with ternary weights"),
+        FileType("mxfp4_moe", 38, "experts in 4.25 bits a weight (MXFP4), all else q8_0; for mixtures of experts"),
     )
 }
+
+# ggml's types of one tensor, as `tensor_types` may name them; those that no file can do without an importance matrix.
+TENSOR_TYPES: tuple[str, ...] = (
+    "f32", "f16", "bf16", "q8_0", "q6_k", "q5_k", "q5_0", "q5_1", "q4_k", "q4_0", "q4_1", "iq4_nl", "iq4_xs", "mxfp4",
+    "q3_k", "iq3_s", "iq3_xxs", "q2_k", "iq2_s", "iq2_xs", "iq2_xxs", "iq1_m", "iq1_s", "tq2_0", "tq1_0",
+)  # fmt: skip
+NEED_IMATRIX: tuple[str, ...] = ("iq3_xxs", "iq2_s", "iq2_xs", "iq2_xxs", "iq1_m", "iq1_s")
 
 
 def file_type(name: str) -> FileType:

@@ -1,7 +1,8 @@
 """A GGUF file written in one pass: the header first, then each tensor's bytes at its place, row chunk by row chunk.
 
-The gguf package packs the header (its constants, its alignment); the data streams. A file appears under its name only
-when it is whole. Called by `layout` (a header alone) and `export`.
+The gguf package packs the header (its constants, its alignment); the data streams: one thread reads and folds a few
+chunks ahead while others quantize. A file appears under its name only when it is whole. Called by `layout` (a header
+alone), `sizes` and `export`.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from edgeft.errors import EdgeftError, ModelError, StorageError, storage_errors
+from edgeft.exporters.gguf.ahead import ahead
 from edgeft.exporters.gguf.ggml import Quantizer, row_bytes
 from edgeft.files import human_size, sync_folder
 from edgeft.progress import Listener, Progress
@@ -26,7 +28,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ALIGNMENT = 32
+READ_AHEAD = 1  # row chunks, of about 16 MB, that wait to be quantized; one more is being read
+_PIECE = 4 << 20  # values that are converted (to float32: 16 MB) and quantized at a time
 Metadata = Sequence[tuple[str, Any, str]]  # key, value, kind ("uint32", "string", "array", …)
+# (name, shape) -> float32 [matrices, columns], or None: how much each input column of a weight matters
+Importance = Callable[[str, tuple[int, ...]], Any]
 
 
 @dataclass(frozen=True)
@@ -51,11 +57,13 @@ class Header:
 
 
 def write_header(path: Path | str, header: Header) -> int:
-    """Write a file's header, padded; returns the offset where the data starts."""
+    """Write a file's header, padded; returns the offset where the data starts. An architecture of "" is left out."""
     import gguf
     import numpy as np
 
     writer = gguf.GGUFWriter(path, header.arch)
+    if not header.arch:
+        writer.kv_data[0].clear()
     for key, value, kind in header.metadata:
         if kind == "array" and not len(value):
             continue
@@ -74,9 +82,23 @@ def write_header(path: Path | str, header: Header) -> int:
         return stream.tell()
 
 
-def write_file(path: Path, header: Header, tensors: Mapping[str, Deferred], *, threads: int, listen: Listener) -> None:
-    """Write a whole GGUF file. `ModelError` for values that do not fit the type, `StorageError` for a full disk."""
-    partial = path.with_name(path.name + ".partial")
+def write_file(
+    path: Path,
+    header: Header,
+    tensors: Mapping[str, Deferred],
+    *,
+    threads: int,
+    listen: Listener,
+    importance: Importance | None = None,
+    max_shard: int | None = None,
+) -> list[Path]:
+    """Write a whole GGUF file, or, when its tensors have more than `max_shard` bytes, its shards; returns the paths.
+
+    `ModelError` for values that do not fit the type, `StorageError` for a full disk. Nothing stays behind then.
+    """
+    parts = shards(header, max_shard)
+    paths = [shard_path(path, number, len(parts)) for number in range(len(parts))]
+    partials = [one.with_name(one.name + ".partial") for one in paths]
     total = header.data_bytes()
     try:
         with storage_errors(path):
@@ -87,49 +109,145 @@ def write_file(path: Path, header: Header, tensors: Mapping[str, Deferred], *, t
                     where=path.parent,
                     do="free some space and run again; finished artifacts are intact",
                 )
-            start = write_header(partial, header)
-            with partial.open("ab") as stream, Quantizer(threads) as quantizer:
-                for name, type_name in header.types.items():
-                    _write_tensor(stream, quantizer, tensors[name], type_name, header.nbytes(name))
-                    listen(Progress(stream.tell() - start, total, "B", "writing", {"tensor": name}))
-                if stream.tell() != start + total:
-                    raise EdgeftError(f"the file came out {stream.tell()} bytes long instead of {start + total}")
-                stream.flush()
-                os.fsync(stream.fileno())
-            partial.replace(path)
+            pieces = _read(header, tensors)
+            with ahead(pieces, READ_AHEAD) as chunks, Quantizer(threads) as quantizer:
+                done = 0
+                for part, partial in zip(parts, partials, strict=True):
+                    done = _write_part(partial, part, chunks, quantizer, importance, listen, done, total)
+            for partial, one in zip(partials, paths, strict=True):
+                partial.replace(one)
             sync_folder(path.parent)
     finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+        for partial in partials:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+    return paths
 
 
-def _write_tensor(stream: BinaryIO, quantizer: Quantizer, tensor: Deferred, type_name: str, nbytes: int) -> None:
-    written = 0
-    for chunk in tensor.chunks():
-        written += stream.write(_encoded(quantizer, tensor.name, chunk, type_name).data)
+# --- shards ---------------------------------------------------------------------------------------------------------
+
+
+def shards(header: Header, max_bytes: int | None) -> list[Header]:
+    """The headers of the files that a file is split into, as llama.cpp's gguf-split does it: tensors in order, a new
+    file before the one that would exceed `max_bytes` of data; all metadata in the first. One header when all fits."""
+    if max_bytes is None or header.data_bytes() <= max_bytes:
+        return [header]
+    groups: list[dict[str, str]] = [{}]
+    size = 0
+    for name, type_name in header.types.items():
+        nbytes = _padded(header.nbytes(name))
+        if groups[-1] and size + nbytes > max_bytes:
+            groups.append({})
+            size = 0
+        groups[-1][name] = type_name
+        size += nbytes
+    if len(groups) == 1:
+        return [header]
+    found = []
+    for number, group in enumerate(groups):
+        keys = [
+            ("split.no", number, "uint16"),
+            ("split.count", len(groups), "uint16"),
+            ("split.tensors.count", len(header.types), "int32"),
+        ]
+        first = number == 0
+        metadata = [*(header.metadata if first else ()), *keys]
+        found.append(replace(header, arch=header.arch if first else "", metadata=metadata, types=group))
+    return found
+
+
+def shard_path(path: Path, number: int, count: int) -> Path:
+    """NAME.gguf alone, else NAME-00001-of-0000N.gguf: the names by which llama.cpp finds the others."""
+    return path if count == 1 else path.with_name(f"{path.stem}-{number + 1:05d}-of-{count:05d}{path.suffix}")
+
+
+# --- the data -------------------------------------------------------------------------------------------------------
+
+
+def _read(header: Header, tensors: Mapping[str, Deferred]) -> Iterator[tuple[str, torch.Tensor]]:
+    """The chunks of all tensors in file order, in the checkpoint's dtype; read and folded in the thread that asks."""
+    for name in header.types:
+        for chunk in tensors[name].chunks():
+            yield name, chunk
+
+
+def _write_part(
+    path: Path,
+    header: Header,
+    chunks: Iterator[tuple[str, torch.Tensor]],
+    quantizer: Quantizer,
+    importance: Importance | None,
+    listen: Listener,
+    done: int,
+    total: int,
+) -> int:
+    """Write one file from the chunks of its tensors; returns the bytes of data written so far, of all files."""
+    start = write_header(path, header)
+    with path.open("ab") as stream:
+        for name, type_name in header.types.items():
+            nbytes = header.nbytes(name)
+            weights = importance(name, header.shapes[name]) if importance else None
+            _write_tensor(stream, name, nbytes, chunks, quantizer, type_name, weights)
+            done += _padded(nbytes)
+            listen(Progress(done, total, "B", "writing", {"tensor": name}))
+        size = start + header.data_bytes()
+        if stream.tell() != size:
+            raise EdgeftError(f"the file came out {stream.tell()} bytes long instead of {size}")
+        stream.flush()
+        os.fsync(stream.fileno())
+    return done
+
+
+def _write_tensor(
+    stream: BinaryIO,
+    name: str,
+    nbytes: int,
+    chunks: Iterator[tuple[str, torch.Tensor]],
+    quantizer: Quantizer,
+    type_name: str,
+    weights: NDArray[np.float32] | None,
+) -> None:
+    written = matrix = 0
+    while written < nbytes:
+        found, chunk = next(chunks, (None, None))
+        if found != name or chunk is None:
+            break
+        for rows in chunk if weights is not None and chunk.dim() > 2 else (chunk,):
+            importance = None if weights is None else weights[min(matrix, len(weights) - 1)]
+            matrix += 1
+            for piece in _pieces(rows):
+                written += stream.write(_encoded(quantizer, name, piece, type_name, importance).data)
     if written != nbytes:
-        raise EdgeftError(f"{tensor.name!r} came out {written} bytes long instead of {nbytes}")
+        raise EdgeftError(f"{name!r} came out {written} bytes long instead of {nbytes}")
     stream.write(bytes(_padded(nbytes) - nbytes))
 
 
-def _encoded(quantizer: Quantizer, name: str, chunk: torch.Tensor, type_name: str) -> NDArray[np.uint8]:
+def _pieces(rows: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Rows of the last dimension, so many at a time that a float32 copy of them is small."""
+    flat = rows.reshape(-1, rows.shape[-1]) if rows.dim() else rows.reshape(1, 1)
+    yield from flat.split(max(1, _PIECE // max(1, flat.shape[-1])))
+
+
+def _encoded(
+    quantizer: Quantizer, name: str, rows: torch.Tensor, type_name: str, importance: NDArray[np.float32] | None
+) -> NDArray[np.uint8]:
     """The bytes of some rows in a ggml type; always from the checkpoint's own (rounded) values."""
     import numpy as np
     import torch
 
     if type_name == "BF16":
-        return chunk.to(torch.bfloat16).contiguous().view(torch.int16).numpy().view(np.uint8)
-    values = chunk.float().contiguous()
-    if type_name == "F32":
-        return values.numpy().view(np.uint8)
+        return rows.to(torch.bfloat16).contiguous().view(torch.int16).numpy().view(np.uint8)
     if type_name == "F16":
-        half = values.half()
+        half = rows.contiguous() if rows.dtype is torch.float16 else rows.float().half()
         if not bool(torch.isfinite(half).all()):
             raise ModelError(
                 f"{name!r} has values beyond what 16-bit floats hold", do="export bf16 or a quantized type"
             )
-        return half.numpy().view(np.uint8)
-    return quantizer.quantize(values.reshape(-1, values.shape[-1]).numpy(), type_name)
+        return half.contiguous().numpy().view(np.uint8)
+    values = rows.float().contiguous().numpy()
+    if type_name == "F32":
+        return values.view(np.uint8)
+    return quantizer.quantize(values, type_name, importance, of=name)
 
 
 def _padded(size: int) -> int:

@@ -27,7 +27,7 @@ from edgeft.progress import Progress, silent
 from edgeft.weights import open_weights
 from tests.models_made import make_adapter, make_llama
 
-QUANTIZED = [name for name, kind in TYPES.items() if not kind.plain]
+QUANTIZED = [name for name, kind in TYPES.items() if not (kind.plain or kind.imatrix)]
 
 
 def exported(source: ExportSource, type_name: str, folder: Path, **options: Any) -> tuple[Path, Exported]:
@@ -64,7 +64,7 @@ def test_byte_for_byte_what_llama_cpp_quantizes(source: ExportSource, type_name:
     plain, _ = exported(source, "bf16", tmp_path / "plain")
     ours, done = exported(source, type_name, tmp_path / "ours", threads=3)
     assert ours.read_bytes() == requantized(plain, type_name, tmp_path / "theirs.gguf")
-    assert done.facts["fallbacks"] == 0
+    assert done.facts["fallbacks"] == {}
     assert done.facts["size"] == ours.stat().st_size
 
 
@@ -75,7 +75,10 @@ def test_widths_that_a_type_cannot_hold_fall_back_as_llama_cpp_does(
     plain, _ = exported(narrow, "bf16", tmp_path / "plain")
     ours, done = exported(narrow, type_name, tmp_path / "ours")
     assert ours.read_bytes() == requantized(plain, type_name, tmp_path / "theirs.gguf")
-    assert done.facts["fallbacks"] > 0
+    types = {tensor.name: tensor.tensor_type.name.lower() for tensor in gguf.GGUFReader(ours).tensors}
+    assert done.facts["fallbacks"]
+    for name, (meant, got) in done.facts["fallbacks"].items():
+        assert types[name] == got != meant, name
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -404,3 +407,73 @@ def test_adapters_made_elsewhere_fold_too(tiny_llama: Path, tmp_path: Path) -> N
     adapter = make_adapter(tmp_path / "adapter", tiny_llama, targets=("v_proj",))
     _, done = exported(ExportSource(tiny_llama, adapter), "q8_0", tmp_path / "out")
     assert done.facts["merge_base"] == "pristine"
+
+
+# --- shards ---------------------------------------------------------------------------------------------------------
+
+
+def test_shards_hold_the_file_and_llama_cpp_opens_them(source: ExportSource, opened: Any, tmp_path: Path) -> None:
+    whole, _ = exported(source, "q8_0", tmp_path / "whole")
+    first, done = exported(source, "q8_0", tmp_path / "split", max_shard_size="300KB")
+    paths = sorted((tmp_path / "split").glob("*.gguf"))
+    assert len(paths) > 3
+    assert [path.name for path in paths] == done.facts["shards"]
+    assert first.name == f"tiny-q8_0-00001-of-{len(paths):05d}.gguf"
+    assert done.facts["size"] == sum(path.stat().st_size for path in paths)
+    assert "llama-gguf-split --merge" in (tmp_path / "split" / "README.md").read_text()
+    readers = [gguf.GGUFReader(path) for path in paths]
+    one = gguf.GGUFReader(whole)
+    found = [tensor for reader in readers for tensor in reader.tensors]
+    assert [tensor.name for tensor in found] == [tensor.name for tensor in one.tensors]
+    for ours, theirs in zip(found, one.tensors, strict=True):
+        assert (ours.tensor_type, bytes(ours.data)) == (theirs.tensor_type, bytes(theirs.data)), ours.name
+    for number, reader in enumerate(readers):
+        assert reader.fields["split.no"].contents() == number
+        assert reader.fields["split.count"].contents() == len(paths)
+        assert reader.fields["split.tensors.count"].contents() == len(found)
+    assert {key for key in one.fields if "." in key} < set(readers[0].fields)
+    assert not any(key.startswith(("general.", "llama.", "tokenizer.")) for key in readers[1].fields)
+    assert all(sum(tensor.n_bytes for tensor in reader.tensors) <= 300_000 for reader in readers)
+    ids = [299, 17, 33, 250, 4, 99]
+    split, plain = opened(first), opened(whole)
+    for model in (split, plain):
+        model.eval(ids)
+    assert np.array_equal(np.array(split.scores[:6]), np.array(plain.scores[:6]))
+
+
+def test_a_file_that_fits_is_not_split(source: ExportSource, tmp_path: Path) -> None:
+    path, done = exported(source, "q8_0", tmp_path, max_shard_size="5GB")
+    assert path.name == "tiny-q8_0.gguf"
+    assert "shards" not in done.facts
+
+
+def test_the_folder_of_shards_opens(source: ExportSource, tmp_path: Path) -> None:
+    from edgeft.errors import ModelError
+    from edgeft.runtimes import open_runtime
+
+    first, _ = exported(source, "q8_0", tmp_path, max_shard_size="500KB")
+    with open_runtime(tmp_path) as runtime:
+        assert runtime.vocab_size == 320
+    sorted(tmp_path.glob("*.gguf"))[-1].unlink()
+    with pytest.raises(ModelError, match=r"one \.gguf file is expected"):
+        open_runtime(tmp_path)
+    assert first.exists()
+
+
+def test_what_the_reader_finds_is_told_where_it_writes(
+    source: ExportSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that reads ahead hands its errors on, and ends with the export."""
+    import threading
+
+    from edgeft.weights.fold import Finite
+
+    def broken(self: Any, *_: Any, **__: Any) -> Iterator[Any]:
+        raise ModelError("the file is cut short")
+        yield
+
+    monkeypatch.setattr(Finite, "chunks", broken)
+    with pytest.raises(ModelError, match="cut short"):
+        exported(source, "q8_0", tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert not [thread for thread in threading.enumerate() if thread.name == "read-ahead"]

@@ -68,7 +68,12 @@ def assert_same_answers(base: Path, path: Path, context: int = 256, new: int = 8
     assert found == text
 
 
-@pytest.mark.parametrize("name", MODELS)
+LARGE = ("exaone4 32b",)  # 64 layers
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else []) for name in MODELS]
+)
 def test_llama_cpp_answers_as_transformers_does(name: str, tmp_path: Path) -> None:
     base = make_model(tmp_path / "base", name)
     row = MODELS[name]
@@ -103,6 +108,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("smollm3", {"attention_bias": True}, "no biases"),
     ("granite", {"residual_multiplier": 0.0}, "residual_multiplier is 0"),
     ("olmo2", {"tie_word_embeddings": True}, "output layer of its own"),
+    ("granite 4", {"layer_types": ["mamba", "attention"]}, "without state-space"),
+    ("granite 4", {"num_local_experts": 4}, "without experts"),
     ("olmo3", {"rope_theta": 1e4, "rope_parameters": None}, "one base"),
     ("exaone4", {"sliding_window": 8}, "layers and no others"),
     ("seed_oss", {"attention_out_bias": True}, "no biases"),
@@ -151,6 +158,11 @@ def test_a_tensor_too_many_too_few_or_of_another_size(name: str, made: Any) -> N
                 family.tensors(config, {name: tensor for name, tensor in weights.items() if name != lost})
     with pytest.raises(ModelError, match="vocab_size is 7"):
         family.tensors({**config, "vocab_size": 7}, weights)
+
+
+def test_granite_4_without_rotation(tmp_path: Path) -> None:
+    base = make_model(tmp_path / "base", "granite 4", position_embedding_type="nope")
+    assert_same_answers(base, gguf_of(base, "f32", tmp_path / "out"))
 
 
 def test_layers_with_a_window_in_another_order(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ def _row(module: str, what: str) -> Row:
 
 
 FAMILIES: Table = {
+    "ArceeForCausalLM": _row("arcee", "Arcee AFM"),
     "Ernie4_5ForCausalLM": _row("ernie4_5", "ERNIE 4.5, dense"),
     "Exaone4ForCausalLM": _row("exaone4", "EXAONE 4"),
     "GPT2LMHeadModel": _row("gpt2", "GPT-2"),
@@ -32,8 +33,10 @@ FAMILIES: Table = {
     "Gemma3ForCausalLM": _row("gemma3", "Gemma 3, text"),
     "GemmaForCausalLM": _row("gemma", "Gemma 1"),
     "Glm4ForCausalLM": _row("glm4", "GLM-4"),
-    "GraniteForCausalLM": _row("granite", "Granite 3 and 4, dense"),
+    "GraniteForCausalLM": _row("granite", "Granite 3, dense"),
     "GraniteMoeForCausalLM": _row("granitemoe", "Granite 3, mixture of experts"),
+    "GraniteMoeHybridForCausalLM": _row("granitehybrid", "Granite 4, dense"),
+    "Lfm2ForCausalLM": _row("lfm2", "LFM2, dense"),
     "LlamaForCausalLM": _row("llama", "Llama 1 to 3.x and what is built like it"),
     "MistralForCausalLM": _row("mistral", "Mistral"),
     "Olmo2ForCausalLM": _row("olmo2", "OLMo 2"),

@@ -116,11 +116,12 @@ class Given(Deferred):
 
 
 class Blocks(Deferred):
-    """Rows in another order: the row ranges `bounds` of the base, one after the other."""
+    """Some rows, or all in another order: the row ranges `bounds` of the base, one after the other."""
 
     def __init__(self, base: Deferred, bounds: Sequence[tuple[int, int]]) -> None:
         self.base, self.bounds = base, bounds
-        self.name, self.shape, self.dtype = base.name, base.shape, base.dtype
+        self.name, self.dtype = base.name, base.dtype
+        self.shape = (sum(last - first for first, last in bounds), *base.shape[1:])
 
     def chunks(self, rows: int | None = None, *, start: int = 0, stop: int | None = None) -> Iterator[torch.Tensor]:
         stop = self.n_rows if stop is None else min(stop, self.n_rows)
