@@ -107,7 +107,8 @@ def command(
         raise click.UsageError(f"--with-base is for lora, not for {name}")
     if format_ != "gguf" and (options or imatrix):
         raise click.UsageError(f"--{next(iter(options), 'imatrix').replace('_', '-')} is an option of GGUF exports")
-    options |= {} if with_base is None else {"with_base": with_base}
+    if with_base is not None:
+        options = {"with_base": with_base}
     params = {"format": format_, "type": type_, "merge_base": merge_base, "options": options}
     made = build("export", params, out, inputs=inputs, sources=sources)
     tell(made, out, as_json=as_json)

@@ -151,8 +151,8 @@ class GateSection(Section):
 
 
 class ExportOptions(Section):
-    """Options of one export: those of quantized GGUF (of plain ones only `max_shard_size`), then those of ONNX (of fp32
-    only `max_length`), then that of an adapter as GGUF; what is left out is the exporter's choice."""
+    """Options of one export: those of quantized GGUF (of plain ones only `max_shard_size`), those of ONNX (of fp32 only
+    `max_length`), and `with_base` of adapters; what is left out is the exporter's choice."""
 
     imatrix: ImatrixFrom | None = Field(
         None, description="quantize by an importance matrix: true computes one of the training rows; or a file of one"

@@ -71,8 +71,7 @@ def estimates_of(recipe: Recipe, machine: Machine) -> dict[str, Estimate]:
     if recipe.computes_imatrix:
         found["imatrix"] = _measuring(recipe, shape, machine)
     for name in recipe.export:
-        adapter_alone = name in LORA
-        found[f"export.{name}"] = _lora(recipe, shape, name) if adapter_alone else _export(recipe, shape, machine, name)
+        found[f"export.{name}"] = _lora(recipe, shape, name) if name in LORA else _export(recipe, shape, machine, name)
         suites = verified_suites(recipe, [gate for gate in recipe.gates if gate.scope == name])
         found[f"verify.{name}"] = _asking(recipe, shape, machine, suites)
     return found
@@ -115,6 +114,19 @@ def _asking(recipe: Recipe, shape: Shape, machine: Machine, suites: dict[str, Su
     )
 
 
+def _measuring(recipe: Recipe, shape: Shape, machine: Machine) -> Estimate:
+    """One forward pass over training rows; the file holds a float per input column."""
+    tokens = min(int(_count(recipe, recipe.data.datasets) * _row_tokens(recipe)), MEASURED_TOKENS)
+    asking = _asking(recipe, shape, machine, {})
+    columns = sum(tensor.columns for tensor in shape.tensors() if tensor.linear)
+    return Estimate(
+        ram=asking.ram,
+        vram=asking.vram,
+        disk=4 * columns,
+        seconds=START_SECONDS + 2.0 * shape.linear_parameters * tokens / machine.speed(shape),
+    )
+
+
 def _lora(recipe: Recipe, shape: Shape, name: str) -> Estimate:
     """The adapter's matrices, and the base beside them when it is asked for."""
     weights = adapter_parameters(shape, recipe.train.lora_r, recipe.train.lora_target_modules)
@@ -126,19 +138,6 @@ def _lora(recipe: Recipe, shape: Shape, name: str) -> Estimate:
         disk=disk if beside or not base else None,
         seconds=START_SECONDS,
         exact=False,
-    )
-
-
-def _measuring(recipe: Recipe, shape: Shape, machine: Machine) -> Estimate:
-    """One forward pass over training rows; the file holds a float per input column."""
-    tokens = min(int(_count(recipe, recipe.data.datasets) * _row_tokens(recipe)), MEASURED_TOKENS)
-    asking = _asking(recipe, shape, machine, {})
-    columns = sum(tensor.columns for tensor in shape.tensors() if tensor.linear)
-    return Estimate(
-        ram=asking.ram,
-        vram=asking.vram,
-        disk=4 * columns,
-        seconds=START_SECONDS + 2.0 * shape.linear_parameters * tokens / machine.speed(shape),
     )
 
 

@@ -27,13 +27,12 @@ _HUB = "https://huggingface.co/"
 @dataclass(frozen=True)
 class Shipped:
     """The file that a card is about: its name, what it is in a few words, its size in bytes, and why there is no
-    Modelfile (None: there is one). `shards`: in how many files it is, `file` being the first."""
+    Modelfile (None: there is one)."""
 
     file: str
     what: str
     size: int
     no_modelfile: str | None
-    shards: int = 1
 
 
 def base_name(source: ExportSource) -> str:
@@ -75,35 +74,15 @@ def readme(source: ExportSource, shipped: Shipped) -> str:
     lines = [
         *_front_matter(source, "quantized" if source.adapter is None else "finetune"),
         *_heading(source, shipped),
-        "The chat template and the stop tokens are inside the file." + _in_pieces(shipped),
+        "The chat template and the stop tokens are inside the file.",
         "",
         *_section("llama.cpp", [f"llama-cli -m {file} --jinja", f"llama-server -m {file} --jinja --port 8080"]),
         *_section("LM Studio", [f"lms import {file}"]),
-        *_merged_first(shipped),
         *_ollama(source, shipped),
         *_section("Python (`pip install llama-cpp-python`)", _python(shipped.file)),
         *_trained(source),
     ]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def _in_pieces(shipped: Shipped) -> str:
-    if shipped.shards == 1:
-        return ""
-    return f" It is in {shipped.shards} files; whoever opens the first finds the others beside it."
-
-
-def _merged_first(shipped: Shipped) -> list[str]:
-    """Ollama takes whole files only."""
-    if shipped.shards == 1:
-        return []
-    merge = f"llama-gguf-split --merge {shlex.quote(shipped.file)} {shlex.quote(whole_file(shipped.file))}"
-    return _section("One file again (for Ollama)", [merge])
-
-
-def whole_file(file: str) -> str:
-    """What a file in shards is called when they are merged."""
-    return re.sub(r"-00001-of-\d{5}(?=\.gguf$)", "", file)
 
 
 def lora_readme(source: ExportSource, shipped: Shipped, base_file: str, *, beside: bool) -> str:

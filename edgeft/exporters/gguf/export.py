@@ -44,7 +44,8 @@ def check(base: Path, type_name: str) -> None:
 def export(
     source: ExportSource, type_name: str, folder: Path, options: Mapping[str, Any], listen: Listener = silent
 ) -> Exported:
-    """Write `NAME-TYPE.gguf` (or its shards), a README.md with the commands to use it, and a Modelfile into `folder`.
+    """Write `NAME-TYPE.gguf` (or its shards), a README.md with the commands to use it, and a Modelfile for Ollama (it
+    takes no shards) into `folder`.
 
     options  threads: how many quantize at once (default: the cores this process may use)
              imatrix: file of an importance matrix; tensor_types, token_embedding_type, output_tensor_type,
@@ -70,25 +71,16 @@ def export(
             importance=imatrix.importance if imatrix else None,
             max_shard=wanted.max_shard_size,
         )
-    vocabulary = parts.vocabulary
     size = sum(path.stat().st_size for path in paths)
-    whole = card.whole_file(paths[0].name)
-    refused = ollama.write_modelfile(folder, whole, source.base, vocabulary, read_config(source.base))
-    shipped = card.Shipped(paths[0].name, f"{kind.name}, {kind.help}", size, refused, len(paths))
-    write_text(folder / "README.md", card.readme(source, shipped))
-    facts = {
-        "format": "gguf",
-        "type": kind.name,
+    if len(paths) > 1:
+        refused: str | None = f"Ollama takes no shards; llama-gguf-split --merge {paths[0].name} OUT joins them"
+    else:
+        refused = ollama.write_modelfile(folder, paths[0].name, source.base, parts.vocabulary, read_config(source.base))
+    what = f"{kind.name}, {kind.help}" + (f", in {len(paths)} files" if len(paths) > 1 else "")
+    write_text(folder / "README.md", card.readme(source, card.Shipped(paths[0].name, what, size, refused)))
+    facts = _facts(source, kind, parts, plan) | {
         "file": paths[0].name,
         "size": size,
-        "architecture": parts.arch,
-        "base": source.base_ref,
-        "merge_base": source.folded_into(),
-        "tensors": dict(sorted(Counter(name.lower() for name in plan.types.values()).items())),
-        "fallbacks": {name: list(pair) for name, pair in sorted(plan.fallbacks.items())},
-        "pre_tokenizer": vocabulary.pre,
-        "vocab_size": len(vocabulary.tokens),
-        "chat_template": digest_text(vocabulary.template) if vocabulary.template else None,
         "modelfile": refused or ollama.FILE,
     }
     if len(paths) > 1:
@@ -123,6 +115,23 @@ def parts_of(source: ExportSource, kind: FileType, imatrix: Imatrix | None, weig
     tensors: dict[str, Deferred] = family.tensors(config, source.weights() if weights is None else weights)
     metadata = _metadata(source, config, kind, family, vocabulary, tensors, imatrix)
     return Parts(family.ARCH, metadata, tensors, vocabulary)
+
+
+def _facts(source: ExportSource, kind: FileType, parts: Parts, plan: Layout) -> dict[str, Any]:
+    """What is known of the file before it is written."""
+    vocabulary = parts.vocabulary
+    return {
+        "format": "gguf",
+        "type": kind.name,
+        "architecture": parts.arch,
+        "base": source.base_ref,
+        "merge_base": source.folded_into(),
+        "tensors": dict(sorted(Counter(name.lower() for name in plan.types.values()).items())),
+        "fallbacks": {name: list(pair) for name, pair in sorted(plan.fallbacks.items())},
+        "pre_tokenizer": vocabulary.pre,
+        "vocab_size": len(vocabulary.tokens),
+        "chat_template": digest_text(vocabulary.template) if vocabulary.template else None,
+    }
 
 
 def _check_imatrix(kind: FileType, plan: Layout, parts: Parts, imatrix: Imatrix | None) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import ModelError
 from edgeft.exporters.gguf.families import family_of
+from edgeft.exporters.gguf.families.rearranged import ColumnBlocks
 from edgeft.exporters.gguf.imatrix import Entry, Imatrix
 from edgeft.progress import Listener, Progress, silent
 from edgeft.weights import Deferred, open_weights
@@ -88,8 +89,22 @@ def watch(
             inner.base_model(input_ids=ids.to(device), attention_mask=mask.to(device).long(), use_cache=False)
             done += int(mask.sum())
             listen(Progress(done, total, "token", "measuring"))
-    entries = sums.entries()
+    entries = {name: _ordered(entry, wanted[name]) for name, entry in sums.entries().items()}
     return entries, sorted(name for name in wanted if name not in entries and not name.endswith(_ROUTER))
+
+
+def _ordered(entry: Entry, tensor: Deferred | None) -> Entry:
+    """The columns in the order that the file has them, where that is not the model's."""
+    import numpy as np
+
+    sums, blocks = entry.sums, []
+    while tensor is not None:
+        if isinstance(tensor, ColumnBlocks):
+            blocks.append(tensor.bounds)
+        tensor = getattr(tensor, "base", None)
+    for bounds in reversed(blocks):
+        sums = np.concatenate([sums[:, first:last] for first, last in bounds], axis=1)
+    return Entry(sums, entry.counts)
 
 
 class _Sums:

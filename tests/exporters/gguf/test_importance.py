@@ -132,6 +132,28 @@ def test_every_family_is_watched_whole(name: str, tmp_path: Path) -> None:
     }
 
 
+def test_columns_are_in_the_order_of_the_file(tmp_path: Path) -> None:
+    """Qwen 3.5's linear attention has its heads, and so the columns of what reads them, in llama.cpp's order."""
+    from edgeft.exporters.gguf.families import family_of
+    from edgeft.exporters.gguf.families.rearranged import ColumnBlocks
+    from edgeft.models.open import open_base
+    from edgeft.weights import open_weights
+    from edgeft.weights.checkpoint import read_config
+
+    base = make_model(tmp_path / "base", "qwen3_5")
+    config = read_config(base)
+    tensors = family_of(config).tensors(config, open_weights(base))
+    moved = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, ColumnBlocks)}
+    assert moved
+    rows = [list(range(20, 60))]
+    in_file, _ = watch(open_base(base), moved, rows)
+    in_model, _ = watch(open_base(base), {name: tensor.base for name, tensor in moved.items()}, rows)
+    for name, tensor in moved.items():
+        order = [column for first, last in tensor.bounds for column in range(first, last)]
+        assert order != sorted(order)
+        assert np.array_equal(in_file[name].sums, in_model[name].sums[:, order])
+
+
 def tensors_of(base: Path) -> list[Any]:
     from edgeft.exporters.gguf.families import family_of
     from edgeft.weights import open_weights
