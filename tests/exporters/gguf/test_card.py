@@ -164,3 +164,13 @@ def test_the_base_alone_is_a_quantized_one(made: tuple[Path, Path]) -> None:
     assert "## Training" not in text
     keys = {key for key, _, _ in card.lineage(ExportSource(made[0], name="Small", base_ref="some-org/Small-1.0"))}
     assert not keys & {"general.finetune", "edgeft.adapter.digest", "edgeft.merge_base"}
+
+
+def test_a_file_in_shards_says_how_to_join_them(tiny_llama: Path, tmp_path: Path) -> None:
+    """llama.cpp opens the first shard; Ollama takes whole files only, so there is no Modelfile."""
+    done = export(ExportSource(tiny_llama, name="big", base_ref="x"), "f16", tmp_path, {"max_shard_size": "1MB"})
+    first = str(done.facts["file"])
+    text = (tmp_path / "README.md").read_text()
+    assert f"    llama-cli -m {first} --jinja" in text
+    assert f"Ollama takes no shards; llama-gguf-split --merge {first} OUT joins them" in text
+    assert not (tmp_path / "Modelfile").exists()
