@@ -24,12 +24,14 @@ from edgeft.exporters.gguf.types import file_type
 from edgeft.exporters.gguf.vocab import Vocabulary, as_taught, read_vocabulary
 from edgeft.exporters.gguf.writer import Header, write_file
 from edgeft.files import write_text
+from edgeft.models.identity import check_same_base
 from edgeft.progress import Listener, silent
 from edgeft.registry import suggestion
-from edgeft.weights import Deferred, Weights, open_base
-from edgeft.weights.adapter import CONFIG, Lora, open_adapter
+from edgeft.weights import Deferred, Weights
+from edgeft.weights.adapter import CONFIG, Adapter, Lora
 from edgeft.weights.checkpoint import read_config, read_table
 from edgeft.weights.fold import Finite
+from edgeft.weights.merged import open_parts
 from edgeft.weights.threads import torch_threads
 
 if TYPE_CHECKING:
@@ -171,22 +173,28 @@ class _Pairs:
 
 def _pairs(source: ExportSource, config: Mapping[str, Any], family: Any) -> _Pairs:
     assert source.adapter is not None
-    weights = replace(source, merge_base="pristine").weights()  # checks that adapter and base fit
-    adapter = open_adapter(source.adapter)
-    _check_whole(adapter.replaced, open_base(source.base), source.adapter)
-    transposed = bool(adapter.config.get("fan_in_fan_out"))
-    embedded = [name for name, lora in adapter.loras.items() if lora.transposed != transposed]
+    check_same_base(source.adapter, source.base)
+    opened = open_parts(source.base, source.adapter, merge_base="pristine")  # checks that adapter and base fit
+    adapter, weights = opened.adapter, opened.tensors
+    _check_linear(adapter)
+    _check_whole(adapter.replaced, weights, source.adapter)
+    loras = {name: lora.fitted(weights[name].shape, opened.conv1d) for name, lora in adapter.loras.items()}
+    found = places(family, config, weights, {name: lora.transposed for name, lora in loras.items()})
+    alpha = _alpha(loras, source.adapter)
+    factors = {name: lora.scale * lora.a.shape[0] / alpha for name, lora in loras.items()}
+    close = {name: 1.0 if abs(factor - 1) < 1e-7 else factor for name, factor in factors.items()}
+    return _Pairs(loras, found, close, alpha)
+
+
+def _check_linear(adapter: Adapter) -> None:
+    """A `ModelError` for an adapter that changes an embedding."""
+    embedded = [name for name, lora in adapter.loras.items() if lora.transposed]
     if embedded:
         raise ModelError(
             f"the adapter changes the embedding {embedded[0]!r}; edgeft writes adapters of linear layers as GGUF",
-            where=source.adapter,
+            where=adapter.folder,
             do=_MERGED,
         )
-    found = places(family, config, weights, {name: lora.transposed for name, lora in adapter.loras.items()})
-    alpha = _alpha(adapter.loras, source.adapter)
-    factors = {name: lora.scale * lora.a.shape[0] / alpha for name, lora in adapter.loras.items()}
-    close = {name: 1.0 if abs(factor - 1) < 1e-7 else factor for name, factor in factors.items()}
-    return _Pairs(adapter.loras, found, close, alpha)
 
 
 def _check_whole(replaced: Mapping[str, Deferred], base: Weights, folder: Path) -> None:
