@@ -91,10 +91,12 @@ def _merge(recipe: Recipe) -> Iterator[Target]:
 
 def _choice(recipe: Recipe, export: str | None) -> dict[str, str]:
     """The input that tells the merge base of an export (None: of the merged checkpoint): quantized files are measured
-    each for itself, since a second quantization may turn the order of the candidates."""
+    each for itself, since a second quantization may turn the order of the candidates. An adapter alone goes on whichever
+    base is the nearer one unquantized."""
     if recipe.merge_base != "auto":
         return {}
-    quantized = export is not None and export.partition("-")[2] not in FULL_PRECISION
+    format_, _, type_ = (export or "").partition("-")
+    quantized = bool(export) and format_ != "lora" and type_ not in FULL_PRECISION
     return {"choice": f"merge_base.{export}" if quantized else "merge_base"}
 
 

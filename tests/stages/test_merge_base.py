@@ -29,7 +29,7 @@ RECIPE = """base_model: ./base
 data: {datasets: [{path: a.jsonl}], validation: [{path: v.jsonl}], test: [{path: t.jsonl}]}
 eval: {suites: {task: {rows: test, metrics: [json_match], max_tokens: 9}}}
 merge: {merge_base: auto}
-export: [gguf-f16, gguf-q4_k_m]
+export: [gguf-f16, gguf-q4_k_m, lora-q8_0]
 """
 
 
@@ -137,6 +137,7 @@ def test_targets_of_auto(tmp_path: Path) -> None:
     assert found["merge"].inputs == {"adapter": "train", "choice": "merge_base"}
     assert found["export.gguf-f16"].inputs == {"adapter": "train", "choice": "merge_base"}
     assert found["export.gguf-q4_k_m"].inputs == {"adapter": "train", "choice": "merge_base.gguf-q4_k_m"}
+    assert found["export.lora-q8_0"].inputs == {"adapter": "train", "choice": "merge_base"}
     params: Any = found["merge_base.gguf-q4_k_m"].params
     assert (params.export, params.metrics, params.max_tokens) == ("gguf-q4_k_m", ["json_match"], 9)
     plain = {target.name for target in targets_of(load(tmp_path / "recipe.yaml", ["merge.merge_base=pristine"]))}
