@@ -91,8 +91,8 @@ def _merge(recipe: Recipe) -> Iterator[Target]:
 
 def _choice(recipe: Recipe, export: str | None) -> dict[str, str]:
     """The input that tells the merge base of an export (None: of the merged checkpoint): quantized files are measured
-    each for itself, since a second quantization may turn the order of the candidates. An adapter alone goes on whichever
-    base is the nearer one unquantized."""
+    each for itself, since a second quantization may turn the order of the candidates. An adapter alone goes on the base
+    that is nearer unquantized."""
     if recipe.merge_base != "auto":
         return {}
     format_, _, type_ = (export or "").partition("-")
