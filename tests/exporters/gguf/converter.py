@@ -6,15 +6,14 @@ downloaded with pip into a temporary folder.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import os
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import pytest
+
+from tools.llama_cpp_source import unpacked
 
 # The converter tells a pre-tokenizer by a hash of known models' tokenizers, so a made one is named to it here; and it
 # asks for the sentencepiece library before it looks whether there is a tokenizer.model.
@@ -38,19 +37,10 @@ convert_hf_to_gguf.main()
 
 def source_folder(scratch: Path) -> Path:
     """An unpacked llama.cpp source folder; the test is skipped when there is none and none can be had."""
-    given = os.environ.get("EDGEFT_LLAMA_CPP")
-    if given:
-        return Path(given)
-    version = importlib.metadata.version("llama-cpp-python")
-    command = [
-        sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "llama-cpp-python",
-        f"llama-cpp-python=={version}", "--dest", str(scratch),
-    ]  # fmt: skip
-    if subprocess.run(command, capture_output=True, check=False).returncode:
+    found = unpacked(scratch)
+    if found is None:
         pytest.skip("the source package of llama-cpp-python cannot be downloaded")
-    with tarfile.open(next(scratch.glob("*.tar.gz"))) as archive:
-        archive.extractall(scratch, filter="data")
-    return next(scratch.glob("*/vendor/llama.cpp"))
+    return found
 
 
 def convert(source: Path, model: Path, to: Path, *, type_name: str, pre: str) -> None:
