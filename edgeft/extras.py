@@ -16,9 +16,13 @@ EXTRAS: dict[str, tuple[tuple[str, str], ...]] = {
         ("bitsandbytes", "bitsandbytes"),
         ("accelerate", "accelerate"),
         ("datasets", "datasets"),
+        ("datasketch", "datasketch"),
         ("jinja2", "jinja2"),
+        ("jsonschema", "jsonschema"),
         ("pyarrow", "pyarrow"),
         ("safetensors", "safetensors"),
+        ("sklearn", "scikit-learn"),
+        ("zstandard", "zstandard"),
     ),
     "gguf": (
         ("gguf", "gguf"),
@@ -37,7 +41,18 @@ EXTRAS: dict[str, tuple[tuple[str, str], ...]] = {
         ("torch", "torch"),
     ),
     "optimum": (("optimum", "optimum"),),
-    "eval": (("scipy", "scipy"), ("numpy", "numpy"), ("jinja2", "jinja2")),
+    "eval": (
+        ("scipy", "scipy"),
+        ("numpy", "numpy"),
+        ("jinja2", "jinja2"),
+        ("jsonschema", "jsonschema"),
+        ("matplotlib", "matplotlib"),
+        ("pyarrow", "pyarrow"),
+        ("rouge_score", "rouge-score"),
+        ("sacrebleu", "sacrebleu"),
+        ("sklearn", "scikit-learn"),
+    ),
+    "harness": (("lm_eval", "lm-eval"),),
 }
 
 

@@ -14,7 +14,8 @@ ROOT = Path(__file__).parent.parent
 HEAVY = {
     "torch", "numpy", "transformers", "tokenizers", "peft", "trl", "bitsandbytes", "accelerate", "datasets", "pyarrow",
     "pandas", "onnx", "onnx_ir", "onnxruntime", "onnxruntime_genai", "gguf", "llama_cpp", "scipy", "safetensors",
-    "numba", "huggingface_hub", "psutil", "jinja2", "requests", "optimum",
+    "numba", "sklearn", "datasketch", "sacrebleu", "rouge_score", "lm_eval", "matplotlib", "jsonschema",
+    "huggingface_hub", "psutil", "jinja2", "requests", "optimum",
 }  # fmt: skip
 # What --help may not even need of the base install.
 UNNEEDED = {"pydantic", "rich", "ruamel", "importlib.metadata", "email", "asyncio", "http", "difflib"}

@@ -134,6 +134,7 @@ PURPOSES = {
     "gguf": "write and run GGUF files (llama.cpp)",
     "onnx": "write and run ONNX models (ONNX Runtime)",
     "optimum": "optimum's ONNX export",
+    "harness": "the tasks of lm-eval",
     "eval": "statistics of evaluations and gates",
 }
 
