@@ -1,0 +1,220 @@
+"""The five searches for a scale that ggml knows, each for 16 sub-blocks at once: lane k works on sub-block k.
+
+All vectors lie in one float32 array `t` (see `tile`): element i of lane k at [start + 16 i + k]; values start at `xs`,
+weights at `ws`. A search keeps the order of ggml's float32
+operations in every lane, since another order would round otherwise; a choice becomes a selection by a mask. What the C
+code keeps besides (the levels of the best step) is not kept: they are made anew from the final scale.
+docs/kquants.md derives the formulas.
+"""
+
+from __future__ import annotations
+
+from edgeft.exporters.gguf.kquants.arithmetic import BOUND, EPSILON, clamp, inner, nearest, nearest_any
+from edgeft.exporters.gguf.kquants.lanes import floats, load, magnitude, select, some, store
+from edgeft.exporters.gguf.kquants.room import LEVELS
+
+
+@inner
+def search_offset(t, xs, ws, n, steps, top, absolute):
+    """x ~ scale * level - minimum, levels 0..top: returns (scale, minimum, 1 where a lane left the fast path's range).
+
+    For each step the levels of one inverse scale, then scale and minimum by weighted least squares; the best of them by
+    weighted squared error, or absolute error when `absolute`. `steps`: the numerators of the inverse scales; the first
+    is `top` itself, whose plain scale is what the others have to beat.
+    """
+    zero, one, high = floats(0), floats(1), floats(top)
+    low_x = high_x = load(t, xs)
+    sum_w = load(t, ws)
+    sum_x = sum_w * low_x
+    for i in range(1, n):
+        value, weight = load(t, xs + 16 * i), load(t, ws + 16 * i)
+        low_x = select(value < low_x, value, low_x)
+        high_x = select(value > high_x, value, high_x)
+        sum_w = sum_w + weight
+        sum_x = sum_x + weight * value
+    low_x = select(low_x > zero, zero, low_x)
+    span = high_x - low_x
+    flat = high_x == low_x
+    inverse = floats(steps[0]) / span
+    scale, minimum = one / inverse, low_x
+    for i in range(n):
+        store(t, LEVELS + 16 * i, clamp(nearest(inverse * (load(t, xs + 16 * i) - minimum)), zero, high))
+    best = _offset_error(t, xs, ws, n, scale, minimum, absolute)
+    for step in range(1, len(steps)):
+        inverse = floats(steps[step]) / (high_x - minimum)
+        sum_l = sum_l2 = sum_xl = zero
+        for i in range(n):
+            value = load(t, xs + 16 * i)
+            level = clamp(nearest(inverse * (value - minimum)), zero, high)
+            store(t, LEVELS + 16 * i, level)
+            weighted = load(t, ws + 16 * i) * level
+            sum_l = sum_l + weighted
+            sum_l2 = sum_l2 + weighted * level
+            sum_xl = sum_xl + weighted * value
+        determinant = sum_w * sum_l2 - sum_l * sum_l
+        new_scale = (sum_w * sum_xl - sum_x * sum_l) / determinant
+        new_minimum = (sum_l2 * sum_x - sum_l * sum_xl) / determinant
+        positive = new_minimum > zero
+        new_scale = select(positive, sum_xl / sum_l2, new_scale)
+        new_minimum = select(positive, zero, new_minimum)
+        error = _offset_error(t, xs, ws, n, new_scale, new_minimum, absolute)
+        better = (determinant > zero) & (error < best)
+        best = select(better, error, best)
+        scale = select(better, new_scale, scale)
+        minimum = select(better, new_minimum, minimum)
+    odd = (~flat) & ~(span > one / floats(BOUND))
+    return select(flat, zero, scale), -minimum, select(odd, one, zero)
+
+
+@inner
+def _offset_error(t, xs, ws, n, scale, minimum, absolute):
+    """The weighted error of scale * level + minimum."""
+    error = floats(0)
+    if absolute:
+        for i in range(n):
+            off = (scale * load(t, LEVELS + 16 * i) + minimum) - load(t, xs + 16 * i)
+            error = error + load(t, ws + 16 * i) * magnitude(off)
+    else:
+        for i in range(n):
+            off = (scale * load(t, LEVELS + 16 * i) + minimum) - load(t, xs + 16 * i)
+            error = error + load(t, ws + 16 * i) * (off * off)
+    return error
+
+
+@inner
+def largest(t, xs, n):
+    """The value of largest magnitude (the first of equals) and the magnitude."""
+    most = size = floats(0)
+    for i in range(n):
+        value = load(t, xs + 16 * i)
+        larger = magnitude(value) > size
+        size = select(larger, magnitude(value), size)
+        most = select(larger, value, most)
+    return most, size
+
+
+@inner
+def search_symmetric(t, xs, ws, n, steps, top):
+    """x ~ scale * level, levels -top..top-1: returns (scale, the inverse scale whose levels led to it).
+
+    For each step the levels of one inverse scale, then the scale by weighted least squares; the best of them by the
+    share of the squares that it explains, sumlx^2 / suml2. `steps`: the numerators of the inverse scales.
+    """
+    zero, low, high = floats(0), floats(-top), floats(top - 1)
+    most, size = largest(t, xs, n)
+    scale = best = chosen = zero
+    for step in range(len(steps)):
+        inverse = floats(steps[step]) / most
+        sum_lx = sum_l2 = zero
+        for i in range(n):
+            value, weight = load(t, xs + 16 * i), load(t, ws + 16 * i)
+            level = clamp(nearest(inverse * value), low, high)
+            sum_lx = sum_lx + (weight * value) * level
+            sum_l2 = sum_l2 + (weight * level) * level
+        if step == 0:
+            scale = select(sum_l2 == zero, zero, sum_lx / sum_l2)
+            best = scale * sum_lx
+            chosen = inverse
+        else:
+            better = (sum_l2 > zero) & (sum_lx * sum_lx > best * sum_l2)
+            scale = select(better, sum_lx / sum_l2, scale)
+            best = select(better, scale * sum_lx, best)
+            chosen = select(better, inverse, chosen)
+    return select(size < floats(EPSILON), zero, scale), chosen
+
+
+@inner
+def search_by_turns(t, xs, n, top):
+    """x ~ scale * level, levels -top..top-1, weights x^2: one level at a time is moved to where the others' scale wants
+    it, as long as that explains more, in five rounds at most. Returns the scale."""
+    zero, low, high = floats(0), floats(-top), floats(top - 1)
+    most, size = largest(t, xs, n)
+    inverse = floats(-top) / most
+    sum_lx = sum_l2 = zero
+    for i in range(n):
+        value = load(t, xs + 16 * i)
+        level = clamp(nearest(inverse * value), low, high)
+        store(t, LEVELS + 16 * i, level)
+        weight = value * value
+        sum_lx = sum_lx + (weight * value) * level
+        sum_l2 = sum_l2 + (weight * level) * level
+    for _turn in range(5):
+        changed = zero > zero
+        for i in range(n):
+            value, level = load(t, xs + 16 * i), load(t, LEVELS + 16 * i)
+            weight = value * value
+            rest_lx = sum_lx - (weight * value) * level
+            rest_l2 = sum_l2 - (weight * level) * level
+            moved = clamp(nearest_any((value * rest_l2) / rest_lx), low, high)
+            with_lx = rest_lx + (weight * value) * moved
+            with_l2 = rest_l2 + (weight * moved) * moved
+            better = (rest_lx > zero) & (moved != level) & (with_l2 > zero)
+            better = better & ((with_lx * with_lx) * sum_l2 > (sum_lx * sum_lx) * with_l2)
+            store(t, LEVELS + 16 * i, select(better, moved, level))
+            sum_lx = select(better, with_lx, sum_lx)
+            sum_l2 = select(better, with_l2, sum_l2)
+            changed = changed | better
+        if not some(changed):
+            break
+    scale = select(sum_l2 > zero, sum_lx / sum_l2, zero)
+    return select(size < floats(EPSILON), zero, scale)
+
+
+@inner
+def search_positive(t, xs, ws, n, steps, top, levels):
+    """x ~ scale * level, x >= 0, levels 0..top, for the scales of sub-blocks: the best step by weighted squared error,
+    then one level at a time. Returns (scale, 1 where a lane left the fast path's range); the levels lie at `levels`."""
+    zero, one, high = floats(0), floats(1), floats(top)
+    most = odd = zero
+    for i in range(n):
+        value = load(t, xs + 16 * i)
+        most = select(most > value, most, value)
+        odd = select((value >= zero) & (value < floats(BOUND)), odd, one)
+    chosen = best = zero
+    for step in range(len(steps)):
+        inverse = floats(steps[step]) / most
+        scale, error = one / inverse, zero
+        for i in range(n):
+            value = load(t, xs + 16 * i)
+            level = nearest(inverse * value)
+            level = select(level < high, level, high)
+            off = value - scale * level
+            error = error + (load(t, ws + 16 * i) * off) * off
+        if step == 0:
+            chosen, best = inverse, error
+        else:
+            better = error < best
+            best = select(better, error, best)
+            chosen = select(better, inverse, chosen)
+    sum_lx = sum_l2 = zero
+    for i in range(n):
+        value, weight = load(t, xs + 16 * i), load(t, ws + 16 * i)
+        level = nearest(chosen * value)
+        level = select(level < high, level, high)
+        store(t, levels + 16 * i, level)
+        sum_lx = sum_lx + (weight * value) * level
+        sum_l2 = sum_l2 + (weight * level) * level
+    for _turn in range(5):
+        changed = zero > zero
+        for i in range(n):
+            value, weight, level = load(t, xs + 16 * i), load(t, ws + 16 * i), load(t, levels + 16 * i)
+            rest_lx = sum_lx - (weight * value) * level
+            rest_l2 = sum_l2 - (weight * level) * level
+            moved = nearest_any((value * rest_l2) / rest_lx)
+            moved = select(moved < high, moved, high)
+            with_lx = rest_lx + (weight * value) * moved
+            with_l2 = rest_l2 + (weight * moved) * moved
+            better = (rest_lx > zero) & (rest_l2 > zero) & (moved != level)
+            better = better & ((with_lx * with_lx) * sum_l2 > (sum_lx * sum_lx) * with_l2)
+            odd = select(better & (moved < zero), one, odd)  # ggml's byte would wrap
+            store(t, levels + 16 * i, select(better, moved, level))
+            sum_lx = select(better, with_lx, sum_lx)
+            sum_l2 = select(better, with_l2, sum_l2)
+            changed = changed | better
+        if not some(changed):
+            break
+    nothing = most < floats(EPSILON)
+    for i in range(n):
+        store(t, levels + 16 * i, select(nothing, zero, load(t, levels + 16 * i)))
+    scale = select(sum_l2 > zero, sum_lx / sum_l2, zero)
+    return select(nothing, zero, scale), select(nothing, zero, odd)

@@ -1,0 +1,110 @@
+"""A tile: 16 blocks of a tensor in work, and the way into it. Part of the kernels.
+
+A *block* is what has a scale of its own in the file (256 values of a K-quant, 32 of IQ4_NL and Q8_0). Lane k of every
+vector belongs to block k of the tile; a tile at the end of the data repeats its last block in the lanes left over.
+"""
+
+from __future__ import annotations
+
+from edgeft.exporters.gguf.kquants.arithmetic import BOUND, inner
+from edgeft.exporters.gguf.kquants.lanes import (
+    floats, load, load_bfloat16, load_float16, magnitude, select, square_root, store, transpose,
+)  # fmt: skip
+from edgeft.exporters.gguf.kquants.room import ODD, ROWS, W, X, Q
+
+FLOAT32, BFLOAT16, FLOAT16 = 0, 1, 2  # what a source holds: `singles`, or 16 bits a value in `words`
+
+
+@inner
+def fill(t, starts, singles, words, kind, importance, first, count, size):
+    """Bring `count` blocks of `size` values, from block `first` on, into the tile; returns the float32 array that
+    `starts` (int64 [16]) points into, a block in a row. Marks blocks with values or importances that are not finite, or
+    beyond 2^100."""
+    rows = singles
+    if importance.size:
+        for lane in range(16):
+            starts[lane] = (first + min(lane, count - 1)) * size % importance.size
+        for i in range(0, size, 16):
+            transpose(importance, starts, i, t, Q + 16 * i)
+    for lane in range(16):
+        start = (first + min(lane, count - 1)) * size
+        starts[lane] = start
+        if kind == BFLOAT16:
+            for i in range(0, size, 16):
+                store(t, ROWS + lane * size + i, load_bfloat16(words, start + i))
+        elif kind == FLOAT16:
+            for i in range(0, size, 16):
+                store(t, ROWS + lane * size + i, load_float16(words, start + i))
+    if kind != FLOAT32:
+        for lane in range(16):
+            starts[lane] = ROWS + lane * size
+        rows = t
+    for i in range(0, size, 16):
+        transpose(rows, starts, i, t, X + 16 * i)
+    odd = _beyond(t, X, size)
+    if importance.size:
+        odd = odd + _beyond(t, Q, size)
+    store(t, ODD, odd)
+    return rows
+
+
+@inner
+def _beyond(t, start, n):
+    odd = floats(0)
+    for i in range(n):
+        odd = select(magnitude(load(t, start + 16 * i)) < floats(BOUND), odd, floats(1))
+    return odd
+
+
+@inner
+def mark(t, odd):
+    """Mark the blocks of lanes where `odd` is not 0."""
+    store(t, ODD, load(t, ODD) + odd)
+
+
+# --- weights: how much an error in each value of a sub-block matters ------------------------------------------------
+
+
+@inner
+def squares(t, start, n):
+    """The sum of squares of n elements."""
+    total = floats(0)
+    for i in range(n):
+        value = load(t, start + 16 * i)
+        total = total + value * value
+    return total
+
+
+@inner
+def weigh_by_importance(t, start, n, sigma2):
+    """importance * sqrt(sigma2 + x^2); returns their sum. `start`: of the sub-block's elements in the block."""
+    total = floats(0)
+    for i in range(n):
+        value = load(t, X + start + 16 * i)
+        weight = load(t, Q + start + 16 * i) * square_root(sigma2 + value * value)
+        store(t, W + 16 * i, weight)
+        total = total + weight
+    return total
+
+
+@inner
+def weigh_by_mean(t, start, n):
+    """sqrt(mean of x^2) + |x|."""
+    mean = square_root(squares(t, X + start, n) / floats(n))
+    for i in range(n):
+        store(t, W + 16 * i, mean + magnitude(load(t, X + start + 16 * i)))
+
+
+@inner
+def weigh_by_magnitude(t, start, n):
+    """|x|."""
+    for i in range(n):
+        store(t, W + 16 * i, magnitude(load(t, X + start + 16 * i)))
+
+
+@inner
+def weigh_by_square(t, start, n):
+    """x^2."""
+    for i in range(n):
+        value = load(t, X + start + 16 * i)
+        store(t, W + 16 * i, value * value)
