@@ -43,6 +43,9 @@ HEAVY = frozenset(
         "huggingface_hub", "tokenizers", "sklearn", "optimum", "jinja2", "psutil", "requests", "matplotlib",
     }
 )  # fmt: skip
+# numba caches only functions that stand at the level of a module: the kernels are whole modules, imported inside the
+# functions that call them.
+KERNELS, COMPILED = "edgeft.exporters.gguf.kquants.", frozenset({"numba", "llvmlite", "numpy"})
 EXITS = frozenset({"print", "exit", "quit", "input", "breakpoint"})
 # Who may end the process all the same, and why.
 MAY_EXIT = {"edgeft.pipeline.interrupts": "os._exit"}  # the second Ctrl-C, in the signal handler of a run
@@ -161,6 +164,7 @@ def heavy_at_module_level(root: Path) -> list[str]:
         for source in known.values()
         for item in imports(source, known)
         if item.at_module_level and not item.for_types and item.module.split(".")[0] in HEAVY
+        if item.module.split(".")[0] not in COMPILED or not source.name.startswith(KERNELS)
     ]
 
 

@@ -70,6 +70,11 @@ def _pairs(ctx: click.Context, _: click.Parameter, values: tuple[str, ...]) -> l
 @click.option("--token-embedding-type", metavar="TYPE", help="GGUF: the type of the token embeddings.")
 @click.option("--output-tensor-type", metavar="TYPE", help="GGUF: the type of the output layer.")
 @click.option("--max-shard-size", metavar="SIZE", help="GGUF: split a larger file into shards, as 2GB.")
+@click.option(
+    "--quantizer",
+    type=click.Choice(["auto", "fast", "ggml"]),
+    help="GGUF: who quantizes; the bytes are the same. Default auto: the fast kernels where they work, else ggml.",
+)
 @click.option("--sizes", is_flag=True, help="Build nothing: say how large the file of each GGUF type would be.")
 @click.option("--out", type=click.Path(path_type=Path), help="The folder to write; it must not be there yet.")
 @json_option
@@ -82,6 +87,7 @@ def command(
     imatrix: Path | None,
     sizes: bool,
     out: Path | None,
+    quantizer: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -105,11 +111,13 @@ def command(
     format_, _, type_ = name.partition("-")
     if with_base is not None and format_ != "lora":
         raise click.UsageError(f"--with-base is for lora, not for {name}")
+    if quantizer and format_ == "onnx":
+        raise click.UsageError("--quantizer is an option of GGUF exports")
     if format_ != "gguf" and (options or imatrix):
         raise click.UsageError(f"--{next(iter(options), 'imatrix').replace('_', '-')} is an option of GGUF exports")
     if with_base is not None:
         options = {"with_base": with_base}
-    params = {"format": format_, "type": type_, "merge_base": merge_base, "options": options}
+    params = {"format": format_, "type": type_, "merge_base": merge_base, "quantizer": quantizer, "options": options}
     made = build("export", params, out, inputs=inputs, sources=sources)
     tell(made, out, as_json=as_json)
 

@@ -13,7 +13,7 @@ from edgeft.registry import suggestion
 
 # Export -> the options that mean something to it.
 _SHARDS = re.compile(r"^[1-9][0-9]*(\.[0-9]+)? ?[KMG]B$", re.IGNORECASE)
-_QUANTIZED = ("imatrix", "tensor_types", "token_embedding_type", "output_tensor_type", "max_shard_size")
+_QUANTIZED = ("imatrix", "tensor_types", "token_embedding_type", "output_tensor_type", "max_shard_size", "quantizer")
 _SCALES = ("block_size", "accuracy_level", "algorithm")
 _OPTIONS: dict[str, tuple[str, ...]] = {
     **{name: ("with_base",) for name in EXPORTS if name.startswith("lora-")},

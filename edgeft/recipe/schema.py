@@ -166,6 +166,9 @@ class ExportOptions(Section):
         None, description="type of the output layer; in tied models that is the embeddings"
     )
     max_shard_size: Text | None = Field(None, description="split a larger GGUF file into shards, as 2GB or 500MB")
+    quantizer: Literal["auto", "fast", "ggml"] | None = Field(
+        None, description="of GGUF, who quantizes: auto takes the fast kernels where they work; the bytes are the same"
+    )
     block_size: Literal[16, 32, 64, 128] | None = Field(None, description="weights that share one scale; default 32")
     accuracy_level: Literal[1, 2, 3, 4] | None = Field(
         None, description="what activations are rounded to in quantized products: 4 is int8 (default), 1 float32"

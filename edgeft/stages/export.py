@@ -37,13 +37,18 @@ class Params(BaseModel):
         description="how many compute; default: all cores",
         json_schema_extra={"fingerprint": False},
     )
+    quantizer: str | None = Field(
+        None,
+        description="who quantizes a GGUF file: auto, fast or ggml; the bytes are the same",
+        json_schema_extra={"fingerprint": False},
+    )
 
 
 def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
     export = lookup(EXPORTS, params.format, "export format").load()
-    options = {**params.options, **options_of(params.threads), **imatrix_of(inputs)}
+    options = {**params.options, **options_of(params.threads, params.quantizer), **imatrix_of(inputs)}
     done = export(source_of(inputs, params.merge_base), params.type, work.folder, options, work.listen)
-    for message in _warnings(done.facts):
+    for message in (*_warnings(done.facts), *done.measurements.get("quantizer_notes", ())):
         work.warn(message)
     return Outcome(params.format, facts=done.facts, measurements=done.measurements, volatile=tuple(done.volatile))
 
@@ -65,8 +70,10 @@ def _warnings(facts: Mapping[str, Any]) -> Iterator[str]:
         yield f"{names[0]}{more}: the rows do not divide into blocks of {meant}, stored as {got} instead"
 
 
-def options_of(threads: int | None) -> dict[str, Any]:
-    return {} if threads is None else {"threads": threads}
+def options_of(threads: int | None, quantizer: str | None = None) -> dict[str, Any]:
+    """What changes the time of an export and not its bytes."""
+    asked = {"threads": threads, "quantizer": quantizer}
+    return {key: value for key, value in asked.items() if value is not None}
 
 
 def source_of(inputs: Inputs, merge_base: str) -> ExportSource:

@@ -44,6 +44,9 @@ class Params(BaseModel):
     threads: int | None = Field(
         None, ge=1, description="how many compute; default: all cores", json_schema_extra={"fingerprint": False}
     )
+    quantizer: str | None = Field(
+        None, description="who quantizes: auto, fast or ggml", json_schema_extra={"fingerprint": False}
+    )
 
 
 def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
@@ -109,7 +112,7 @@ def _made(params: Params, inputs: Inputs, name: str, work: Work) -> Runtime:
     files.remove_tree(folder)
     folder.mkdir()
     source = source_of(inputs, name)
-    options = {**params.options, **options_of(params.threads), **imatrix_of(inputs)}
+    options = {**params.options, **options_of(params.threads, params.quantizer), **imatrix_of(inputs)}
     if params.export == MERGED:
         hf.export(source, folder, options, work.listen)
         return open_hf(folder)

@@ -116,7 +116,7 @@ def _measured(recipe: Recipe) -> Iterator[Target]:
         inputs, sources = {"data": "data", "adapter": "train"}, {"base": _base(recipe)}
         if export:  # candidates are made as they would ship: with its options and its importance matrix
             options, more_inputs, more_sources = _asked_of(recipe, export)
-            fields |= {"export": export, "options": options}
+            fields |= {"export": export, "quantizer": options.pop("quantizer", None), "options": options}
             inputs, sources = inputs | more_inputs, sources | more_sources
         yield Target(
             name,
@@ -158,10 +158,12 @@ def _imatrix(recipe: Recipe) -> Target:
 def _export(recipe: Recipe, name: str) -> Target:
     format_, _, type_ = name.partition("-")
     options, inputs, sources = _asked_of(recipe, name)
+    quantizer = options.pop("quantizer", None)  # it changes no byte, so it stands beside the options
+    fields = {"format": format_, "type": type_, "merge_base": recipe.merge_base, "quantizer": quantizer}
     return Target(
         f"export.{name}",
         "export",
-        params_of("export", format=format_, type=type_, merge_base=recipe.merge_base, options=options),
+        params_of("export", **fields, options=options),
         inputs={"adapter": "train"} | inputs | _choice(recipe, name),
         sources={"base": _base(recipe)} | sources,
         after=_after(recipe),

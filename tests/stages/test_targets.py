@@ -13,6 +13,7 @@ from edgeft.evals.fidelity import FIDELITY as MEASURED
 from edgeft.evals.metrics import METRICS as METRIC_TABLE
 from edgeft.evals.suites import BUILTINS
 from edgeft.exporters import EXPORTS as FORMATS
+from edgeft.pipeline.fingerprint import canonical_params
 from edgeft.pipeline.graph import Graph
 from edgeft.pipeline.stage import Source, Target
 from edgeft.recipe import Recipe, load, names
@@ -187,6 +188,7 @@ OVERRIDES: dict[str, tuple[str, set[str]]] = {
     "export.*.token_embedding_type": ("q4_k", {"export.gguf-q8_0"}),
     "export.*.output_tensor_type": ("q4_k", {"export.gguf-q8_0"}),
     "export.*.max_shard_size": ("2GB", {"export.gguf-q8_0"}),
+    "export.*.quantizer": ("ggml", {"export.gguf-q8_0"}),
     "export.*.block_size": ("128", {"export.onnx-int4"}),
     "export.*.accuracy_level": ("1", {"export.onnx-int4"}),
     "export.*.algorithm": ("rtn", {"export.onnx-int4"}),
@@ -231,7 +233,7 @@ OVERRIDES["train.adapter"] = ("lora", {"train", *MADE})  # the merge base follow
 STRUCTURE = {"data", "train", "merge", "eval", "eval.suites", "gate", "export", "verify", "report", "merge.write"}
 SIZES = {"data.val_set_size": "data.validation", "data.test_set_size": "data.test"}
 PLACES = {"data.datasets.*": "data.datasets.0", "eval.suites.*": "eval.suites.task", "export.*": "export.onnx-int4"}
-OF_GGUF = {"imatrix", "tensor_types", "token_embedding_type", "output_tensor_type", "max_shard_size"}
+OF_GGUF = {"imatrix", "tensor_types", "token_embedding_type", "output_tensor_type", "max_shard_size", "quantizer"}
 
 
 def filled(key: str) -> str:
@@ -252,6 +254,13 @@ def changed(before: dict[str, Target], after: dict[str, Target]) -> set[str]:
 
 def test_every_key_of_the_schema_is_tried_below() -> None:
     assert set(every_key()) == set(OVERRIDES) | STRUCTURE | set(SIZES) | {"export.*.with_base"}
+
+
+def test_who_quantizes_builds_nothing_again(tmp_path: Path) -> None:
+    one = targets(tmp_path, FULL, "export.gguf-q8_0.quantizer=ggml")["export.gguf-q8_0"].params
+    other = targets(tmp_path, FULL, "export.gguf-q8_0.quantizer=fast")["export.gguf-q8_0"].params
+    assert one != other
+    assert canonical_params(one) == canonical_params(other)
 
 
 def test_the_base_beside_an_adapter(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from edgeft.exporters.gguf import card, ollama
 from edgeft.exporters.gguf.families import family_of
 from edgeft.exporters.gguf.imatrix import Imatrix, read_imatrix
 from edgeft.exporters.gguf.layout import Layout, in_need, layout
+from edgeft.exporters.gguf.quantize import Quantizer
 from edgeft.exporters.gguf.types import FileType, file_type
 from edgeft.exporters.gguf.vocab import Vocabulary, as_taught, name_for, put_vocabulary, read_vocabulary
 from edgeft.exporters.gguf.wanted import wanted_of
@@ -48,6 +49,7 @@ def export(
     takes no shards) into `folder`.
 
     options  threads: how many quantize at once (default: the cores this process may use)
+             quantizer: auto (the default), fast or ggml; see `edgeft.exporters.gguf.quantize`
              imatrix: file of an importance matrix; tensor_types, token_embedding_type, output_tensor_type,
              max_shard_size: see `edgeft.exporters.gguf.wanted`
 
@@ -57,7 +59,8 @@ def export(
     wanted = wanted_of(options, kind)
     imatrix = read_imatrix(wanted.imatrix) if wanted.imatrix else None
     threads = int(options.get("threads") or available_cores())
-    with torch_threads(threads), storage_errors(folder):
+    which = str(options.get("quantizer") or "auto")
+    with torch_threads(threads), storage_errors(folder), Quantizer(threads, which, listen) as quantizer:
         parts = parts_of(source, kind, imatrix)
         plan = layout(kind, parts.arch, parts.metadata, parts.tensors, folder, wanted)
         _check_imatrix(kind, plan, parts, imatrix)
@@ -66,7 +69,7 @@ def export(
             folder / file_name(source.name, type_name),
             Header(parts.arch, parts.metadata, shapes, plan.types),
             parts.tensors,
-            threads=threads,
+            quantizer=quantizer,
             listen=listen,
             importance=imatrix.importance if imatrix else None,
             max_shard=wanted.max_shard_size,
@@ -92,7 +95,7 @@ def export(
             "chunks": imatrix.chunk_count,
             "without": _without(plan, parts, imatrix),
         }
-    return Exported(facts, {"threads": threads})
+    return Exported(facts, {"threads": threads, **quantizer.measurements()})
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,21 @@
 """ggml's own quantizer and llama.cpp's own choice of types, called in the libraries that llama-cpp-python carries.
 
-Calls through ctypes release the interpreter's lock, so row blocks of one tensor are quantized in parallel.
+Calls through ctypes release the interpreter's lock, so row blocks of one tensor are quantized in parallel (`quantize`).
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import itertools
 import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeft.errors import EdgeftError, ModelError
+from edgeft.errors import EdgeftError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,12 +25,17 @@ _NAMES = {"linux": "libggml-base.so", "darwin": "libggml-base.dylib", "win32": "
 _LOG_LOCK = threading.Lock()  # llama.cpp has one log for the whole process
 
 
+def library_path() -> Path:
+    """The file of ggml's base library."""
+    import llama_cpp
+
+    return Path(llama_cpp.__file__).parent / "lib" / _NAMES.get(sys.platform, _NAMES["linux"])
+
+
 @functools.cache
 def library() -> ctypes.CDLL:
     """ggml's base library, with the signatures of what is called here (ggml.h)."""
-    import llama_cpp
-
-    found = ctypes.CDLL(str(Path(llama_cpp.__file__).parent / "lib" / _NAMES.get(sys.platform, _NAMES["linux"])))
+    found = ctypes.CDLL(str(library_path()))
     found.ggml_quantize_chunk.restype = ctypes.c_size_t
     found.ggml_quantize_chunk.argtypes = [
         ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p,
@@ -58,51 +61,27 @@ def row_bytes(name: str, width: int) -> int:
     return int(library().ggml_row_size(type_number(name), width))
 
 
-class Quantizer:
-    """Quantizes row chunks to one ggml type on several threads; use as a context."""
+def encoded(name: str, values: NDArray[np.float32], importance: NDArray[np.float32] | None = None) -> NDArray[np.uint8]:
+    """float32 [rows, width], contiguous -> the bytes of those rows in the type `name`, [rows, row_bytes].
 
-    def __init__(self, threads: int) -> None:
-        self._threads = threads
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="quantize")
+    `importance`: float32 [width], contiguous, how much an error in each column matters (the mean square of what it is
+    multiplied with).
+    """
+    import numpy as np
 
-    def __enter__(self) -> Quantizer:
-        return self
+    lib, number = library(), type_number(name)
+    rows, width = values.shape
+    out = np.empty((rows, row_bytes(name, width)), dtype=np.uint8)
+    at = None if importance is None else importance.ctypes.data
+    written = int(lib.ggml_quantize_chunk(number, values.ctypes.data, out.ctypes.data, 0, rows, width, at))
+    if written != out.nbytes:
+        raise EdgeftError(f"ggml wrote {written} bytes of {name} where {out.nbytes} belong")
+    return out
 
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown()
 
-    def quantize(
-        self, values: NDArray[np.float32], name: str, importance: NDArray[np.float32] | None = None, *, of: str = "it"
-    ) -> NDArray[np.uint8]:
-        """float32 [rows, width], contiguous -> the bytes of those rows in the type `name`, [rows, row_bytes].
-
-        `importance`: float32 [width], how much an error in each column matters (the mean square of what it is
-        multiplied with). `of`: the tensor's name, for a `ModelError` about values that the type cannot hold.
-        """
-        import numpy as np
-
-        lib, number = library(), type_number(name)
-        rows, width = values.shape
-        out = np.empty((rows, row_bytes(name, width)), dtype=np.uint8)
-        lib.ggml_quantize_init(number)
-        bounds = [rows * part // self._threads for part in range(self._threads + 1)]
-        weights = None if importance is None else np.ascontiguousarray(importance, dtype=np.float32)
-        if weights is not None and weights.shape != (width,):
-            raise EdgeftError(f"an importance of {weights.size} columns for rows of {width}")
-        at = None if weights is None else weights.ctypes.data
-
-        def work(first: int, last: int) -> int:
-            source, target = values[first:].ctypes.data, out[first:].ctypes.data
-            size = int(lib.ggml_quantize_chunk(number, source, target, 0, last - first, width, at))
-            if not lib.ggml_validate_row_data(number, target, size):
-                raise ModelError(f"{of} has values that {name} cannot hold", do="export another type")
-            return size
-
-        parts = [(first, last) for first, last in itertools.pairwise(bounds) if last > first]
-        written = sum(self._pool.map(lambda part: work(*part), parts))
-        if written != out.nbytes:
-            raise EdgeftError(f"ggml wrote {written} bytes of {name} where {out.nbytes} belong")
-        return out
+def valid(name: str, data: NDArray[np.uint8]) -> bool:
+    """Whether ggml finds the bytes of a type sound: no scale is infinite or not a number."""
+    return bool(library().ggml_validate_row_data(type_number(name), data.ctypes.data, data.nbytes))
 
 
 @contextmanager

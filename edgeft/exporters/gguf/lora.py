@@ -20,6 +20,7 @@ from edgeft.exporters.gguf.export import available_cores, file_name
 from edgeft.exporters.gguf.export import export as export_model
 from edgeft.exporters.gguf.families import family_of
 from edgeft.exporters.gguf.places import Place, places
+from edgeft.exporters.gguf.quantize import Quantizer
 from edgeft.exporters.gguf.types import file_type
 from edgeft.exporters.gguf.vocab import Vocabulary, as_taught, read_vocabulary
 from edgeft.exporters.gguf.writer import Header, write_file
@@ -66,9 +67,9 @@ def export(
 ) -> Exported:
     """Write `NAME-lora-TYPE.gguf` and a README.md into `folder`.
 
-    options  threads; with_base: a GGUF type: write the base beside it too, in this type. It is the base that the
-             adapter was trained on (`source.merge_base`: as quantized in training, or pristine), with the template and
-             the stop tokens of training
+    options  threads; quantizer; with_base: a GGUF type: write the base beside it too, in this type. It is the base
+             that the adapter was trained on (`source.merge_base`: as quantized in training, or pristine), with the
+             template and the stop tokens of training
 
     A `ModelError` for what a GGUF adapter cannot hold: the merged file can.
     """
@@ -84,16 +85,17 @@ def export(
     if with_base is None:
         _check_taught(own, source)
     threads = int(options.get("threads") or available_cores())
-    with torch_threads(threads), storage_errors(folder):
+    its = {"threads": threads, "quantizer": options.get("quantizer")}
+    with torch_threads(threads), storage_errors(folder), Quantizer(threads) as quantizer:
         pairs = _pairs(source, config, family)
         if with_base is not None:
-            base = dict(export_model(base_of(source), str(with_base), folder, {"threads": threads}, listen).facts)
+            base = dict(export_model(base_of(source), str(with_base), folder, its, listen).facts)
         tensors = dict(_tensors(pairs))
         types = {name: _fitting(matrix, tensor) for name, tensor in tensors.items()}
         metadata = _metadata(source, pairs.alpha, number)
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
         path = folder / file_name(source.name, f"lora-{type_name}")
-        write_file(path, Header(family.ARCH, metadata, shapes, types), tensors, threads=threads, listen=listen)
+        write_file(path, Header(family.ARCH, metadata, shapes, types), tensors, quantizer=quantizer, listen=listen)
     base_file = base["file"] if with_base is not None else file_name(base_of(source).name, "f16")
     taught = as_taught_by(own, source)
     refused = ollama.write_modelfile(folder, base_file, source.base, taught, config, adapter=path.name)

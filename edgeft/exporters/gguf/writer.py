@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from edgeft.errors import EdgeftError, ModelError, StorageError, storage_errors
 from edgeft.exporters.gguf.ahead import ahead
-from edgeft.exporters.gguf.ggml import Quantizer, row_bytes
+from edgeft.exporters.gguf.ggml import row_bytes
+from edgeft.exporters.gguf.kquants.source import Rows
+from edgeft.exporters.gguf.quantize import Quantizer
 from edgeft.files import human_size, sync_folder
 from edgeft.progress import Listener, Progress
 from edgeft.weights import Deferred
@@ -87,7 +89,7 @@ def write_file(
     header: Header,
     tensors: Mapping[str, Deferred],
     *,
-    threads: int,
+    quantizer: Quantizer,
     listen: Listener,
     importance: Importance | None = None,
     max_shard: int | None = None,
@@ -110,7 +112,7 @@ def write_file(
                     do="free some space and run again; finished artifacts are intact",
                 )
             pieces = _read(header, tensors)
-            with ahead(pieces, READ_AHEAD) as chunks, Quantizer(threads) as quantizer:
+            with ahead(pieces, READ_AHEAD) as chunks:
                 done = 0
                 for part, partial in zip(parts, partials, strict=True):
                     done = _write_part(partial, part, chunks, quantizer, importance, listen, done, total)
@@ -244,10 +246,9 @@ def _encoded(
                 f"{name!r} has values beyond what 16-bit floats hold", do="export bf16 or a quantized type"
             )
         return half.contiguous().numpy().view(np.uint8)
-    values = rows.float().contiguous().numpy()
     if type_name == "F32":
-        return values.view(np.uint8)
-    return quantizer.quantize(values, type_name, importance, of=name)
+        return rows.float().contiguous().numpy().view(np.uint8)
+    return quantizer.quantize(Rows.of(rows), type_name, importance, of=name)
 
 
 def _padded(size: int) -> int:

@@ -9,12 +9,25 @@ from __future__ import annotations
 import numpy as np  # noqa: TID253
 
 from edgeft.exporters.gguf.kquants.arithmetic import (
-    BOUND, EPSILON, clamp, inner, nearest_any, put_half, to_half,
-)  # fmt: skip
+    BOUND,
+    EPSILON,
+    clamp,
+    inner,
+    nearest_any,
+    put_half,
+    to_half,
+)
 from edgeft.exporters.gguf.kquants.lanes import (
-    floats, integers, load, magnitude, select, select_int, store, store_bytes,
-)  # fmt: skip
-from edgeft.exporters.gguf.kquants.room import BLOCK_SCALE, ODD, SCALES, W, WHOLE_SCALES, X
+    floats,
+    integers,
+    load,
+    magnitude,
+    select,
+    select_int,
+    store,
+    store_bytes,
+)
+from edgeft.exporters.gguf.kquants.room import BLOCK_SCALE, ODD, SCALES, WHOLE_SCALES, W, X
 from edgeft.exporters.gguf.kquants.search import largest
 from edgeft.exporters.gguf.kquants.tile import mark, squares, weigh_by_importance, weigh_by_square
 
@@ -43,8 +56,10 @@ def nearest_index(x):
 
 @inner
 def search_values(t, xs, ws, steps):
-    """x ~ scale value in 32 elements: the best of the steps' scales, each by weighted least squares. `steps`: numerators
-    of the inverse scales; the first is taken as -1 / (max / steps[0]), whose last bit may differ. Returns the scale."""
+    """x ~ scale value in 32 elements: the best of the steps' scales, each by weighted least squares. Returns the scale.
+
+    `steps`: numerators of the inverse scales; of the first it is 1 / (largest / numerator), whose last bit may differ.
+    """
     zero = floats(0)
     most, size = largest(t, xs, PART)
     scale = best = zero
@@ -105,7 +120,10 @@ def _inverse(scale):
 @inner
 def _put_levels(rows, start, inverse, out, at):
     """16 bytes: values 0..15 in the lower nibbles, 16..31 in the upper."""
-    low, high = nearest_index(floats(inverse) * load(rows, start)), nearest_index(floats(inverse) * load(rows, start + 16))
+    low, high = (
+        nearest_index(floats(inverse) * load(rows, start)),
+        nearest_index(floats(inverse) * load(rows, start + 16)),
+    )
     store_bytes(out, at, low | (high << integers(4)))
 
 

@@ -5,11 +5,30 @@ The three differ in numbers (size of a sub-block, levels, steps of the search) a
 
 from __future__ import annotations
 
-from edgeft.exporters.gguf.kquants.arithmetic import clamp, from_half, inner, nearest_any, nearest_int, put_half, to_half
+from edgeft.exporters.gguf.kquants.arithmetic import (
+    clamp,
+    from_half,
+    inner,
+    nearest_any,
+    nearest_int,
+    put_half,
+    to_half,
+)
 from edgeft.exporters.gguf.kquants.lanes import floats, integers, load, select, select_int, store, store_bytes
 from edgeft.exporters.gguf.kquants.room import (
-    BLOCK_MINIMUM, BLOCK_SCALE, D, M, MINIMUMS, ODD, SCALES, SUMS, W, WHOLE_MINIMUMS, WHOLE_SCALES, X,
-)  # fmt: skip
+    BLOCK_MINIMUM,
+    BLOCK_SCALE,
+    MINIMUMS,
+    ODD,
+    SCALES,
+    SUMS,
+    WHOLE_MINIMUMS,
+    WHOLE_SCALES,
+    D,
+    M,
+    W,
+    X,
+)
 from edgeft.exporters.gguf.kquants.search import search_offset, search_positive
 from edgeft.exporters.gguf.kquants.tile import mark, squares, weigh_by_importance, weigh_by_magnitude, weigh_by_mean
 
@@ -124,7 +143,7 @@ def pack_q4_k(t, lane, rows, start, out, at):
 
 @inner
 def pack_q5_k(t, lane, rows, start, out, at):
-    """As Q4_K, with 32 bytes before the levels: bit j of byte i is the fifth bit of value i of sub-block j. 176 bytes."""
+    """As Q4_K, with 32 bytes before the levels: bit j of byte i is the fifth bit of value i of sub-block j. 176 B."""
     odd = put_halves(t, lane, 8, out, at, at + 2)
     put_six_bits(t, lane, out, at + 4)
     for i in range(0, 32, 16):

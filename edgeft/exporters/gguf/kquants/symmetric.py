@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from edgeft.exporters.gguf.kquants.arithmetic import (
-    EPSILON, clamp, from_half, inner, nearest_any, nearest_int, put_half, to_half,
-)  # fmt: skip
+    EPSILON,
+    clamp,
+    from_half,
+    inner,
+    nearest_any,
+    nearest_int,
+    put_half,
+    to_half,
+)
 from edgeft.exporters.gguf.kquants.lanes import floats, integers, load, select, select_int, store, store_bytes
-from edgeft.exporters.gguf.kquants.room import BLOCK_SCALE, D, ODD, SCALES, SUMS, W, WHOLE_SCALES, Q, X
+from edgeft.exporters.gguf.kquants.room import BLOCK_SCALE, ODD, SCALES, SUMS, WHOLE_SCALES, D, Q, W, X
 from edgeft.exporters.gguf.kquants.search import largest, search_by_turns, search_symmetric
 from edgeft.exporters.gguf.kquants.tile import squares, weigh_by_importance, weigh_by_square
 

@@ -8,9 +8,17 @@ from __future__ import annotations
 
 from edgeft.exporters.gguf.kquants.arithmetic import BOUND, inner
 from edgeft.exporters.gguf.kquants.lanes import (
-    floats, load, load_bfloat16, load_float16, magnitude, select, square_root, store, transpose,
-)  # fmt: skip
-from edgeft.exporters.gguf.kquants.room import ODD, ROWS, W, X, Q
+    floats,
+    load,
+    load_bfloat16,
+    load_float16,
+    magnitude,
+    select,
+    square_root,
+    store,
+    transpose,
+)
+from edgeft.exporters.gguf.kquants.room import ODD, ROWS, Q, W, X
 
 FLOAT32, BFLOAT16, FLOAT16 = 0, 1, 2  # what a source holds: `singles`, or 16 bits a value in `words`
 

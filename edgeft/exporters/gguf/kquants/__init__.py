@@ -1,0 +1,14 @@
+"""The K-quants, IQ4_XS and IQ4_NL, many times faster than ggml's quantizer and byte for byte the same.
+
+docs/kquants.md explains the formats, the searches, and why the lanes of a vector are blocks.
+
+    formats                     the numbers of each type
+    lanes arithmetic room tile  a vector of 16 numbers, its rounding, a tile's memory, the way into it
+    search                      the searches for scales
+    offset symmetric nonlinear  the three families: scales of a block, and packing
+    kernels compiled            one compiled function per type, cached on disk
+    source run                  rows in float32, bfloat16 or float16 -> bytes; ggml does the odd blocks
+    trust cache                 the self-check against the installed library, and where its outcome is kept
+
+Called by `edgeft.exporters.gguf.quantize`. Importing this package is light; `run` imports numba.
+"""
