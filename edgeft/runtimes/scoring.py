@@ -1,8 +1,8 @@
 """Log-likelihoods of continuations: how requests that begin alike are laid out so that what they share is read once.
 
 Used by the three runtimes (`Runtime.loglikelihoods`). Requests are (prefix ids, continuation ids). Sorted by their ids,
-those that begin alike are neighbours. A transformers model reads several of them as one `Tree` (their common tokens stand
-once; each token sees its own ancestors only); llama.cpp and ONNX Runtime keep the common tokens in their cache.
+those that begin alike are neighbours. A transformers model reads several of them as one `Tree` (their common tokens
+stand once; each token sees its own ancestors only); llama.cpp and ONNX Runtime keep the common tokens in their cache.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CHUNK_VALUES = 4_000_000  # float64 values of one log-softmax: 32 MB
 
 @dataclass
 class Tree:
-    """Requests laid over each other. Token `i` is `ids[i]`, at depth `depths[i]`, behind token `parents[i]` (-1: first).
+    """Requests laid over each other. Token `i` is `ids[i]`, at depth `depths[i]`, behind token `parents[i]` (-1: none).
     `paths` has, per request, its number and the tree's indices of all its tokens."""
 
     ids: list[int] = field(default_factory=list)
