@@ -21,7 +21,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "models": frozenset(),
     "data": frozenset(),
     "weights": frozenset(),
-    "report": frozenset(),
+    "report": frozenset({"evals"}),  # it reads the rows of evaluations
     "training": frozenset({"data", "models"}),
     "exporters": frozenset({"weights", "models"}),
     "runtimes": frozenset({"models"}),

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--max-tokens", type=click.IntRange(min=1), default=128, show_default=True, help="Of one answer.")
 @click.option("--limit", type=click.IntRange(min=1), help="Ask this many rows of each suite, spread evenly.")
 @click.option("--base", metavar="MODEL", help="The base model of an adapter, when it does not say it itself.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write rows.jsonl and summary.json into this new folder.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write rows.parquet, summary.json into this new folder.")
 @json_option
 @click.pass_context
 def command(

@@ -45,6 +45,7 @@ class Encoded:
     ids: list[int]
     start: int
     end: int
+    text: str = ""  # the rendered prompt
 
 
 def evaluate(
@@ -68,19 +69,18 @@ def evaluate(
             listen(Progress(done, total, "row", f"{suite.name}: answers"))
         timing["generate_seconds"] += time.perf_counter() - started
         started = time.perf_counter()
-        nats: dict[int, float] = {}
-        for index, loss in answer_losses(runtime, encoded):
-            nats[index] = loss
+        found_logprobs: dict[int, NDArray[np.float64]] = {}
+        for index, logprobs in answer_logprobs(runtime, encoded):
+            found_logprobs[index] = logprobs
             done += 1
             listen(Progress(done, total, "row", f"{suite.name}: loss"))
         timing["loss_seconds"] += time.perf_counter() - started
         scorers = {name: metric_table.load(name) for name in suite.metrics}
         for index, (case, item, answer) in enumerate(zip(suite.cases, encoded, answers, strict=True)):
             assert answer is not None
-            row = _row(suite, case, answer)
+            row = _row(suite, case, item, answer)
             row["scores"] = {name: _rounded(score(case.expected, answer.text)) for name, score in scorers.items()}
-            row["loss"] = _rounded(nats[index])
-            row["tokens"] = item.end - item.start
+            row |= _of_expected(case, item, found_logprobs[index])
             rows.append(row)
             timing["generated_tokens"] += len(answer.ids)
             timing["scored_tokens"] += item.end
@@ -91,12 +91,25 @@ def _rounded(value: float) -> float:
     return round(float(value), DIGITS)
 
 
-def _row(suite: Suite, case: Case, answer: Completion) -> dict[str, Any]:
+def _of_expected(case: Case, item: Encoded, logprobs: NDArray[np.float64]) -> dict[str, Any]:
+    """What a row says about the expected answer: each token's log probability, and their sum as a loss."""
+    return {
+        "loss": _rounded(-logprobs.sum()),
+        "tokens": item.end - item.start,
+        "bytes": len(case.expected.encode("utf-8", "surrogatepass")),
+        "token_ids": list(item.ids[item.start : item.end]),
+        "logprobs": logprobs.astype("float32").tolist(),
+    }
+
+
+def _row(suite: Suite, case: Case, item: Encoded, answer: Completion) -> dict[str, Any]:
     return {
         "suite": suite.name,
         "id": case.id,
         "group": case.group,
+        "kind": "generation",
         "prompt": [dict(message) for message in case.messages],
+        "rendered": item.text,
         "expected": case.expected,
         "answer": answer.text,
         "stopped": answer.stopped,
@@ -111,7 +124,8 @@ def encode(runtime: Runtime, case: Case) -> Encoded:
     token, that token belongs to the answer.
     """
     messages = list(case.messages)
-    prompt = runtime.encode(runtime.render(messages, add_generation_prompt=True))
+    text = runtime.render(messages, add_generation_prompt=True)
+    prompt = runtime.encode(text)
     ids = runtime.encode(runtime.render([*messages, {"role": "assistant", "content": case.expected}]))
     if len(ids) > runtime.context_length or len(prompt) >= runtime.context_length:
         raise DataError(
@@ -122,7 +136,7 @@ def encode(runtime: Runtime, case: Case) -> Encoded:
     start = common_prefix(prompt, ids)
     if not 0 < start < len(ids):
         raise DataError(f"the chat template of {runtime.name} does not write the answer of the row {case.id!r}")
-    return Encoded(prompt, ids, start, _end_of_turn(ids, start, runtime.stop_ids))
+    return Encoded(prompt, ids, start, _end_of_turn(ids, start, runtime.stop_ids), text)
 
 
 def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
@@ -155,15 +169,15 @@ def room_for(items: Sequence[Encoded], suite: Suite, context_length: int) -> int
     return max(1, min(suite.max_tokens, context_length - max(len(item.prompt) for item in items)))
 
 
-def answer_losses(runtime: Runtime, items: Sequence[Encoded]) -> Iterator[tuple[int, float]]:
-    """(index, nats summed over the tokens of the expected answer, each given all before it), rows of like length
+def answer_logprobs(runtime: Runtime, items: Sequence[Encoded]) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """(index, log probability of each token of the expected answer, given all before it), rows of like length
     together."""
     order = [index for batch in batches([item.end for item in items], len(items)) for index in batch]
     found = runtime.logits_batch([items[index].ids[: items[index].end] for index in order])
     for index, logits in zip(order, found, strict=True):
         item = items[index]
         targets = item.ids[item.start : item.end]
-        yield index, float(-target_logprobs(logits[item.start - 1 : item.end - 1], targets).sum())
+        yield index, target_logprobs(logits[item.start - 1 : item.end - 1], targets)
 
 
 def target_logprobs(logits: NDArray[np.float32], targets: Sequence[int]) -> NDArray[np.float64]:

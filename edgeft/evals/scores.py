@@ -1,22 +1,104 @@
 """Rows of an evaluation put together: figures per suite and per family, and rows of two evaluations paired by id.
 
-A row is what `rows.jsonl` holds: suite, id, group, prompt, expected, answer, stopped, scores, loss, tokens. A suite is
-addressed by its name, one family of it by "suite/family". Used by `evaluate`, `gates` and the report's stage.
+A row is a dictionary with the keys of `FIELDS`; `write_rows` keeps rows in an artifact (Parquet) and `read_rows` reads
+them back. A suite is addressed by its name, one family of it by "suite/family". Used by `evaluate`, `gates`, the stages
+that judge and the report.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import DataError
 from edgeft.evals import statistics
 from edgeft.evals.metrics import LOSS
 from edgeft.evals.statistics import Estimate
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 Row = Mapping[str, Any]
 Summary = dict[str, dict[str, dict[str, Any]]]
 DIGITS = 6
+ROWS = "rows.parquet"  # its name in an evaluation and in a verification
+# Every key of a row and what it is when a row does not say it.
+FIELDS: dict[str, Any] = {
+    "suite": "",
+    "id": "",
+    "group": "",
+    "kind": "generation",  # or "choice", "perplexity", "pairs"
+    "prompt": [],  # [{"role", "content"}]; one message without a role when the text is not a conversation
+    "rendered": "",  # the text that the model was given
+    "expected": "",
+    "answer": "",
+    "stopped": False,  # a stop token or a stop string ended the answer
+    "generated": 0,  # tokens of the answer
+    "scores": {},  # metric -> value
+    "loss": None,  # nats, summed over the tokens of the expected answer
+    "tokens": 0,  # of the expected answer, its end of turn included
+    "bytes": 0,  # of the expected answer as UTF-8
+    "token_ids": [],  # of the expected answer
+    "logprobs": [],  # of each of them, given all before it (float32)
+    "choices": [],  # of multiple choice: [{"text", "logprob", "tokens", "bytes"}]
+    "notes": {},  # what a metric kept of this row, such as a judge's prompt and answer
+}
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write rows as Parquet; the same rows give the same bytes. Not atomic: for files in a `.partial` folder."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    listed = list(rows)
+    for row in listed:
+        lost = set(row) - set(FIELDS)
+        if lost:
+            raise ValueError(f"a row has no field {sorted(lost)[0]!r}")
+    columns = [
+        pa.array([_stored(row.get(field.name, FIELDS[field.name])) for row in listed], field.type)
+        for field in _schema()
+    ]
+    table = pa.Table.from_arrays(columns, schema=_schema())
+    pq.write_table(table, path, compression="zstd", row_group_size=1 << 12)
+
+
+def _stored(value: Any) -> Any:
+    return list(value.items()) if isinstance(value, Mapping) else value  # a map's entries, in their order
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file that `write_rows` wrote, in their order, every key of `FIELDS` there."""
+    import pyarrow.parquet as pq
+
+    found: list[dict[str, Any]] = pq.read_table(path, schema=_schema()).to_pylist()
+    for row in found:
+        row["scores"], row["notes"] = dict(row["scores"]), dict(row["notes"])
+    return found
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    message = pa.struct([("role", pa.string()), ("content", pa.string())])
+    choice = pa.struct(
+        [("text", pa.string()), ("logprob", pa.float64()), ("tokens", pa.int32()), ("bytes", pa.int32())]
+    )
+    types = {
+        "prompt": pa.list_(message),
+        "stopped": pa.bool_(),
+        "generated": pa.int32(),
+        "scores": pa.map_(pa.string(), pa.float64()),
+        "loss": pa.float64(),
+        "tokens": pa.int32(),
+        "bytes": pa.int32(),
+        "token_ids": pa.list_(pa.int32()),
+        "logprobs": pa.list_(pa.float32()),
+        "choices": pa.list_(choice),
+        "notes": pa.map_(pa.string(), pa.string()),
+    }
+    return pa.schema([(name, types.get(name, pa.string())) for name in FIELDS])
 
 
 def of_suite(rows: Iterable[Row], name: str) -> list[Row]:

@@ -53,9 +53,11 @@ def _training(artifact: Artifact | None) -> dict[str, Any] | None:
 
 def rows_of(artifact: Artifact | None) -> list[dict[str, Any]]:
     """The rows of an evaluation or a verification, or none."""
-    if artifact is None or not (artifact.path / "rows.jsonl").is_file():
+    from edgeft.evals.scores import ROWS, read_rows
+
+    if artifact is None or not (artifact.path / ROWS).is_file():
         return []
-    return list(files.read_jsonl(artifact.path / "rows.jsonl"))
+    return read_rows(artifact.path / ROWS)
 
 
 def suites(artifacts: Artifacts) -> list[dict[str, Any]]:

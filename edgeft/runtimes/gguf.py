@@ -15,7 +15,8 @@ from edgeft.files import is_lfs_pointer
 from edgeft.models import template
 from edgeft.runtimes.answer import Answer, answer_each, check_ids
 from edgeft.runtimes.llama import LlamaContext, LlamaModel
-from edgeft.runtimes.protocol import Completion, Message
+from edgeft.runtimes.protocol import Completion, Likelihood, Message, Request
+from edgeft.runtimes.scoring import one_by_one
 from edgeft.runtimes.threads import choose_threads
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class GgufRuntime:
         self.vocab_size = self._model.vocab_size
         self.context_length = min(context_length or self._model.context_length, self._model.context_length)
         self.stop_ids = self._model.ends_generation()
+        self.prefix_id = next((token for token in (self._model.bos(), self._model.eos()) if token >= 0), None)
+        self.batch_tokens = 1 << 14
         parameters = int(self._model.api.llama_model_n_params(self._model.handle))
         self.threads = choose_threads(threads, parameters)
 
@@ -118,6 +121,21 @@ class GgufRuntime:
 
     def logits_batch(self, rows: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
         return (self.logits(row) for row in rows)
+
+    def loglikelihoods(
+        self, requests: Sequence[Request], *, on_done: Callable[[int], None] | None = None
+    ) -> list[Likelihood]:
+        for prefix, continuation in requests:
+            self._check([*prefix, *continuation][:-1])
+        return one_by_one(requests, self._read_behind, on_done)
+
+    def _read_behind(self, prefix: Sequence[int], following: Sequence[int]) -> NDArray[np.float32]:
+        """float32[1 + T, V] logits after the prefix and after each id behind it; what the cache holds of the prefix is
+        not read again."""
+        ids = [*prefix, *following]
+        context = self._roomy(len(ids))
+        kept = context.keep_prefix(prefix)
+        return context.read(ids[kept:], every=False, last=1 + len(following))
 
     def generate(
         self,

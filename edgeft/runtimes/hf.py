@@ -13,8 +13,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import ModelError
+from edgeft.runtimes import hf_scoring
 from edgeft.runtimes.answer import Answer, check_ids, choose, generators
-from edgeft.runtimes.protocol import Completion, Message
+from edgeft.runtimes.protocol import Completion, Likelihood, Message, Request
 from edgeft.runtimes.threads import choose_threads
 from edgeft.template_date import strftime_now
 
@@ -54,6 +55,9 @@ class HfRuntime:
         longest = int(getattr(config, "max_position_embeddings", 0) or 1 << 20)
         self.context_length = min(context_length or longest, longest)
         self.stop_ids = stop_ids
+        self.prefix_id: int | None = _first_of(tokenizer.bos_token_id, tokenizer.eos_token_id)
+        self.batch_tokens = _BATCH_TOKENS
+        self._shares = hf_scoring.may_share(model)
         parameters = sum(int(parameter.numel()) for parameter in model.parameters())
         self.threads = choose_threads(threads, parameters)
         self._where = where or name
@@ -110,6 +114,23 @@ class HfRuntime:
             logits = self._model(input_ids=ids.to(self._model.device), use_cache=False).logits.float().cpu().numpy()
         return [logits[i, : len(row)] for i, row in enumerate(rows)]
 
+    def loglikelihoods(
+        self, requests: Sequence[Request], *, on_done: Callable[[int], None] | None = None
+    ) -> list[Likelihood]:
+        for prefix, continuation in requests:
+            self._check([*prefix, *continuation][:-1])
+        if not requests:
+            return []
+        with self._quiet_forward():
+            return hf_scoring.score(
+                self._model,
+                requests,
+                vocab_size=self.vocab_size,
+                batch_tokens=self.batch_tokens,
+                share=self._shares,
+                on_done=on_done,
+            )
+
     def generate(
         self,
         prompts: Sequence[Sequence[int]],
@@ -135,7 +156,7 @@ class HfRuntime:
         order = sorted((i for i in range(len(prompts)) if not answers[i].done), key=lambda i: -len(prompts[i]))
         while order:
             longest = len(prompts[order[0]]) + max_tokens
-            count = max(1, min(_BATCH_ROWS, _BATCH_TOKENS // longest))
+            count = max(1, min(_BATCH_ROWS, self.batch_tokens // longest))
             rows, order = order[:count], order[count:]
             with self._quiet_forward():
                 self._answer_together([(prompts[i], answers[i], random[i]) for i in rows], temperature)
@@ -202,6 +223,10 @@ class HfRuntime:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _first_of(*ids: int | None) -> int | None:
+    return next((token for token in ids if token is not None), None)
 
 
 def _choose_rows(

@@ -183,16 +183,16 @@ class LlamaContext:
             del self.past[kept:]
         return kept
 
-    def read(self, ids: Sequence[int], *, every: bool) -> NDArray[np.float32]:
-        """Decode `ids` behind the past: float32[T, V] logits after each (`every`) or float32[1, V] after the last."""
+    def read(self, ids: Sequence[int], *, every: bool, last: int = 1) -> NDArray[np.float32]:
+        """Decode `ids` behind the past: float32[T, V] logits after each (`every`) or after the `last` ones of them."""
         import numpy as np
 
         parts = []
+        first = 0 if every else len(ids) - last
         for start in range(0, len(ids), self.chunk):
             piece = ids[start : start + self.chunk]
-            last = start + len(piece) == len(ids)
-            wanted = len(piece) if every else int(last)
-            self._fill(piece, every=every, last=last)
+            wanted = max(0, min(len(piece), start + len(piece) - first))
+            self._fill(piece, wanted)
             self._decode()
             self.past.extend(piece)
             if wanted:
@@ -201,7 +201,8 @@ class LlamaContext:
                 parts.append(view.reshape(wanted, self.model.vocab_size).copy())
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def _fill(self, piece: Sequence[int], *, every: bool, last: bool) -> None:
+    def _fill(self, piece: Sequence[int], wanted: int) -> None:
+        """The batch, with logits asked for after the last `wanted` ids."""
         batch = self._batch
         batch.n_tokens = len(piece)
         for i, token in enumerate(piece):
@@ -209,9 +210,7 @@ class LlamaContext:
             batch.pos[i] = len(self.past) + i
             batch.n_seq_id[i] = 1
             batch.seq_id[i][0] = 0
-            batch.logits[i] = every
-        if last:
-            batch.logits[len(piece) - 1] = True
+            batch.logits[i] = i >= len(piece) - wanted
 
     def _decode(self) -> None:
         _log.clear()

@@ -17,7 +17,8 @@ from edgeft.errors import ModelError
 from edgeft.models import template
 from edgeft.runtimes.answer import Answer, answer_each, check_ids
 from edgeft.runtimes.onnx_folder import OnnxFolder, read_folder
-from edgeft.runtimes.protocol import Completion, Message
+from edgeft.runtimes.protocol import Completion, Likelihood, Message, Request
+from edgeft.runtimes.scoring import one_by_one, shared_length
 from edgeft.runtimes.threads import choose_threads
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class OnnxRuntime:
         self.vocab_size = folder.vocab_size
         self.context_length = min(context_length or folder.context_length, folder.context_length)
         self.stop_ids = folder.stop_ids
+        self.prefix_id = folder.prefix_id
+        self.batch_tokens = 1 << 14
         self.threads = choose_threads(threads, folder.weight_bytes // 2)
         self._generator: Any = None
         self._capacity = 0
@@ -139,6 +142,29 @@ class OnnxRuntime:
 
     def logits_batch(self, rows: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
         return (self.logits(row) for row in rows)
+
+    def loglikelihoods(
+        self, requests: Sequence[Request], *, on_done: Callable[[int], None] | None = None
+    ) -> list[Likelihood]:
+        for prefix, continuation in requests:
+            self._check([*prefix, *continuation][:-1])
+        return one_by_one(requests, self._read_behind, on_done)
+
+    def _read_behind(self, prefix: Sequence[int], following: Sequence[int]) -> NDArray[np.float32]:
+        """float32[1 + T, V] logits after the prefix and after each id behind it; what the cache holds of the prefix is
+        not read again."""
+        import numpy as np
+
+        ids = [*prefix, *following]
+        self._rewind(min(shared_length(self._past, prefix), len(prefix) - 1), len(ids))
+        rest = ids[len(self._past) :]
+        wanted = 1 + len(following)
+        size = max(16, _KEPT_OUTPUTS // self.vocab_size)
+        parts: list[NDArray[np.float32]] = []
+        for start in range(0, len(rest), size):
+            piece = self._read(rest[start : start + size])
+            parts.append(piece[max(0, len(rest) - wanted - start) :])
+        return np.concatenate(parts)
 
     def generate(
         self,

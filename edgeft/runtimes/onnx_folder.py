@@ -33,6 +33,7 @@ class OnnxFolder:
     special_tokens: Mapping[str, str]  # "bos_token" -> "<s>"
     special_ids: frozenset[int]
     weight_bytes: int
+    prefix_id: int | None = None  # what a text that stands alone begins with: BOS, else the first end of text
 
 
 def read_folder(folder: Path) -> OnnxFolder:
@@ -56,6 +57,7 @@ def read_folder(folder: Path) -> OnnxFolder:
         special_tokens=tokens,
         special_ids=special_ids,
         weight_bytes=weight_bytes,
+        prefix_id=_prefix_id(folder, model, tokens),
     )
 
 
@@ -152,6 +154,19 @@ def _precision(graph: Any) -> str:
         return f"int{max(set(bits), key=bits.count)}"
     halves = sum(1 for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16)
     return "fp16" if 2 * halves > len(graph.initializer) else "fp32"
+
+
+def _prefix_id(folder: Path, model: Mapping[str, Any], tokens: Mapping[str, str]) -> int | None:
+    """BOS where the tokenizer has one (genai_config.json names one even where it does not), else its end of text."""
+    vocabulary = folder / "tokenizer.json"
+    added = _read_object(vocabulary).get("added_tokens") or [] if vocabulary.is_file() else []
+    for name in ("bos_token", "eos_token"):
+        for entry in added:
+            if name in tokens and entry["content"] == tokens[name]:
+                return int(entry["id"])
+    stop = model.get("eos_token_id")
+    stop = stop[0] if isinstance(stop, list) and stop else stop
+    return int(stop) if isinstance(stop, int) else None
 
 
 def _chat_template(folder: Path) -> str | None:

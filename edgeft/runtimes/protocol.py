@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Message = dict[str, str]
+Request = tuple[Sequence[int], Sequence[int]]  # prefix ids (at least one), continuation ids (at least one)
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,15 @@ class Completion:
     stopped: bool
 
 
+@dataclass(frozen=True)
+class Likelihood:
+    """Of a continuation: the log probability (nats) of each of its tokens, given all before it; `greedy` when each was
+    the most likely one, so that a greedy answer would have begun with it."""
+
+    logprobs: tuple[float, ...]
+    greedy: bool
+
+
 class Runtime(Protocol):
     """What every runtime can do. Token ids are plain ints; one runtime is used from one thread."""
 
@@ -37,6 +47,10 @@ class Runtime(Protocol):
     vocab_size: int  # columns of `logits`
     context_length: int
     stop_ids: tuple[int, ...]
+    prefix_id: (
+        int | None
+    )  # what a text that stands alone begins with: BOS, else the end of text
+    batch_tokens: int  # tokens that are read together at most, where rows are read together; may be set
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text as the runtime's own tokenizer gives them: special tokens written in the text are
@@ -54,6 +68,18 @@ class Runtime(Protocol):
     def logits_batch(self, rows: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
         """`logits` of each row, in order, as an iterator (all rows at once could be many GB). Several rows are read
         together where that is faster: prefer it to a loop over `logits`."""
+        ...
+
+    def loglikelihoods(
+        self, requests: Sequence[Request], *, on_done: Callable[[int], None] | None = None
+    ) -> list[Likelihood]:
+        """The likelihood of each continuation behind its prefix. What requests have in common is read once, and logits
+        are computed only where a token is scored: prefer it to `logits_batch` for scores. `on_done` hears how many
+        more are done."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens left out."""
         ...
 
     def generate(

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from edgeft.evals.suites import Suite as Questions
     from edgeft.runtimes.protocol import Runtime
 
-VERSION = 1
-ROWS, SUMMARY, SPEED = "rows.jsonl", "summary.json", "speed.json"
+VERSION = 2
+SUMMARY, SPEED = "summary.json", "speed.json"
 
 
 class Params(BaseModel):
@@ -79,7 +79,9 @@ def figures(evaluation: Evaluation) -> dict[str, float]:
 
 def write(folder: Path, evaluation: Evaluation, waited: Mapping[str, float]) -> dict[str, Any]:
     """Write an evaluation's files; returns what was measured."""
-    files.write_jsonl(folder / ROWS, evaluation.rows)
+    from edgeft.evals.scores import ROWS, write_rows
+
+    write_rows(folder / ROWS, evaluation.rows)
     files.write_json(folder / SUMMARY, evaluation.summary)
     speed = {**evaluation.timing, "latency": dict(waited)}
     files.write_json(folder / SPEED, speed)

@@ -12,7 +12,6 @@ from edgeft import extras, files
 from edgeft.artifact import Outcome
 from edgeft.pipeline.stage import Inputs, Work
 from edgeft.recipe.gates import Gate
-from edgeft.stages.eval import ROWS
 
 if TYPE_CHECKING:
     from edgeft.evals.gates import Check
@@ -33,9 +32,9 @@ class Params(BaseModel):
 def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
     extras.require("eval")
     from edgeft.evals.gates import judge
+    from edgeft.evals.scores import ROWS, read_rows
 
-    base = list(files.read_jsonl(inputs["base"].file(ROWS)))
-    tuned = list(files.read_jsonl(inputs["tuned"].file(ROWS)))
+    base, tuned = (read_rows(inputs[role].file(ROWS)) for role in ("base", "tuned"))
     checks = [judge(gate, tuned, base, undecided=params.undecided) for gate in params.checks]
     return verdict(work.folder, checks, "the tuned model")
 

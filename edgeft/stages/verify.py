@@ -18,7 +18,7 @@ from edgeft.errors import EdgeftError, Interrupted, MissingError
 from edgeft.pipeline.stage import Inputs, Work
 from edgeft.recipe.gates import Gate
 from edgeft.recipe.schema import Suite
-from edgeft.stages.eval import ROWS, SPEED, builtin_digests, open_model, questions_of, write
+from edgeft.stages.eval import SPEED, builtin_digests, open_model, questions_of, write
 from edgeft.stages.export import source_of
 from edgeft.stages.gate import verdict
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from edgeft.evals.suites import Suite as Questions
     from edgeft.runtimes.protocol import Runtime
 
-VERSION = 2
+VERSION = 3
 FIDELITY = "fidelity.json"
 
 
@@ -58,6 +58,7 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
     extras.require("eval")
     from edgeft.evals import fidelity as judging
     from edgeft.evals.gates import required
+    from edgeft.evals.scores import ROWS, read_rows
 
     questions = questions_of(params.suites, inputs)
     cases = _cases(params, inputs, questions)
@@ -77,7 +78,7 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
             checks.append(required("runs in its own runtime", False, str(error)))
     if found:
         tuned = inputs.get("tuned")
-        known = list(files.read_jsonl(tuned.file(ROWS))) if tuned else []
+        known = read_rows(tuned.file(ROWS)) if tuned else []
         found["answers"] = judging.compare_answers(known, evaluation.rows) if evaluation else {"n": 0}
         checks += judging.requirements(found, _precision(inputs["export"]))
         files.write_json(work.folder / FIDELITY, found)

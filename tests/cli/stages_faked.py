@@ -11,6 +11,7 @@ import pytest
 
 from edgeft import files
 from edgeft.artifact import Outcome
+from edgeft.evals.scores import write_rows
 from edgeft.pipeline.stage import Inputs, Work
 from edgeft.progress import Progress
 
@@ -52,7 +53,7 @@ def train(params: Any, inputs: Inputs, work: Work) -> Outcome:
 def evaluate(params: Any, inputs: Inputs, work: Work) -> Outcome:
     value = 0.9 if "adapter" in inputs.artifacts else 0.1
     score = {"value": value, "n": 10, "low": value - 0.05, "high": value + 0.05}
-    files.write_jsonl(work.folder / "rows.jsonl", [])
+    write_rows(work.folder / "rows.parquet", [])
     files.write_json(work.folder / "summary.json", {"task": {"exact_match": score}})
     return Outcome("evaluation")
 

@@ -8,6 +8,7 @@ from edgeft import artifact, files
 from edgeft.artifact import Outcome
 from edgeft.errors import ModelError
 from edgeft.evals import suites as packaged
+from edgeft.evals.scores import read_rows
 from edgeft.pipeline.stage import Inputs, Work
 from edgeft.recipe.schema import Suite
 from edgeft.stages import eval as stage
@@ -26,7 +27,7 @@ def test_base_and_tuned_are_evaluated(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (found.kind, found.facts["runtime"]) == ("evaluation", "hf+adapter")
     assert found.facts["task.exact_match"] == 0.95
     assert made.artifacts["eval.base"].facts["task.exact_match"] == 0.0
-    rows = list(files.read_jsonl(found.file("rows.jsonl")))
+    rows = read_rows(found.file("rows.parquet"))
     assert len(rows) == 80
     assert {row["group"] for row in rows} == {"", "arithmetic", "ordering"}
     assert found.measurements["latency"]["answers"] == 12
@@ -52,7 +53,7 @@ def test_a_users_file_is_a_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     params = stage.Params(suites={"mine": Suite(rows="mine.jsonl", max_tokens=60)}, latency_rows=0)
     inputs = Inputs({}, {"base": tmp_path, "suites.mine": mine})
     stage.run(params, inputs, Work(tmp_path / "work", tmp_path / "scratch"))
-    rows = list(files.read_jsonl(tmp_path / "work" / "rows.jsonl"))
+    rows = read_rows(tmp_path / "work" / "rows.parquet")
     assert [row["id"] for row in rows] == ["mine.jsonl:1", "mine.jsonl:2", "mine.jsonl:3"]
     assert all(row["scores"]["exact_match"] == 1 for row in rows)
 
@@ -65,7 +66,7 @@ def test_max_tokens_and_limit_reach_the_runtime(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "work").mkdir()
     inputs = Inputs({"data": made.artifacts["data"]}, {"base": tmp_path})
     stage.run(params, inputs, Work(tmp_path / "work", tmp_path / "scratch"))
-    rows = list(files.read_jsonl(tmp_path / "work" / "rows.jsonl"))
+    rows = read_rows(tmp_path / "work" / "rows.parquet")
     assert len(rows) == 5
     assert {row["generated"] for row in rows} == {7}
     assert not any(row["stopped"] for row in rows)
