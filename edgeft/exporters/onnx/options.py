@@ -24,6 +24,8 @@ class OnnxOptions(BaseModel):
     parameters, int4, mean KL divergence and size: the builder's own defaults 0.0082, 2.11 MB; these 0.0057, 2.37 MB;
     with `algorithm: k_quant` and `layers: int8` 0.0018, 2.70 MB (q4_k_m: 0.0037, 1.91 MB).
 
+    builder         "streamed": weights are read, folded and quantized while the file is written, in the memory of the
+                    largest; "stock": merged to disk first, then onnxruntime-genai's builder as it is (the same bytes)
     block_size      weights that share one scale
     accuracy_level  what activations are rounded to inside a quantized product: 4 = int8 (several times faster on CPUs,
                     the runtime's own default), 1 = fp32 (no rounding of activations)
@@ -39,6 +41,7 @@ class OnnxOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    builder: Literal["streamed", "stock"] = "streamed"
     block_size: Literal[16, 32, 64, 128] = 32
     accuracy_level: Literal[1, 2, 3, 4] = 4
     algorithm: Literal["auto", "rtn", "default", "k_quant"] = "auto"
@@ -99,3 +102,7 @@ def _refuse(options: OnnxOptions, algorithm: str, tied: bool) -> None:
             f"the ONNX option `algorithm: {algorithm}` cannot quantize embeddings that the model does not tie",
             do="write algorithm: default, or embeddings: float",
         )
+
+
+def provider_of(options: OnnxOptions, type_name: str) -> str:
+    return "cpu"
