@@ -13,9 +13,10 @@ from typing import Any
 
 from edgeft.errors import InputError, ModelError, storage_errors
 from edgeft.exporters import Exported, ExportSource
+from edgeft.exporters.onnx import optimum
 from edgeft.exporters.onnx.accept import accept
 from edgeft.exporters.onnx.builder import build
-from edgeft.exporters.onnx.options import TYPES, OnnxOptions, builder_options, parse_options, provider_of
+from edgeft.exporters.onnx.options import TYPES, OnnxOptions, asked, builder_options, parse_options, provider_of
 from edgeft.exporters.onnx.settings import Settings, settings_of, write_settings
 from edgeft.files import digest_text, remove_tree, walk_files
 from edgeft.progress import Listener, Progress, silent
@@ -37,11 +38,17 @@ ARCHITECTURES = tuple(
 _HEAD_MULTIPLE = 16  # ONNX Runtime's GroupQueryAttention
 
 
-def check(base: Path, type_name: str) -> None:
-    """Raise an `InputError` when this base cannot be exported as this type. Reads JSON only; imports nothing heavy."""
+def check(base: Path, type_name: str, options: Mapping[str, Any] | None = None) -> None:
+    """Raise an `InputError` when this base cannot be exported as this type. Reads JSON only; imports nothing heavy.
+
+    What `backend: optimum` can export, only optimum knows; that it is there is asked here.
+    """
     if type_name not in TYPES:
         raise InputError(f"unknown ONNX type {type_name!r}", do=suggestion(type_name, TYPES))
     config = read_config(base)
+    if (options or {}).get("backend") == "optimum":
+        optimum.python_with_optimum()
+        return
     names = config.get("architectures") or ["(none)"]
     if names[0] not in ARCHITECTURES:
         raise ModelError(
@@ -74,8 +81,10 @@ def export(
     cannot do, `EdgeftError` for a graph that ONNX Runtime does not run.
     """
     chosen = parse_options(options)
-    check(source.base, type_name)
+    check(source.base, type_name, options)
     config = read_config(source.base)
+    if chosen.backend == "optimum":
+        return _by_optimum(source, type_name, folder, chosen, listen)
     tied = bool(config.get("tie_word_embeddings"))
     switches = builder_options(chosen, type_name, tied=tied)
     threads = chosen.threads or len(os.sched_getaffinity(0))
@@ -97,6 +106,16 @@ def export(
     accept(folder / GRAPH, vocab_size=settings.vocab_size, head_size=_head_size(config), type_name=type_name)
     listen(Progress(3, 3, "step", "done"))
     return Exported(_facts(source, type_name, folder, chosen, settings))
+
+
+def _by_optimum(source: ExportSource, type_name: str, folder: Path, chosen: OnnxOptions, listen: Listener) -> Exported:
+    head_size = _head_size(read_config(source.base))
+    with _scratch(folder) as scratch, storage_errors(folder):
+        settings, versions = optimum.export(source, type_name, folder, chosen, head_size, scratch, listen)
+    listen(Progress(2, 3, "step", "running the graph once"))
+    accept(folder / GRAPH, vocab_size=settings.vocab_size, head_size=head_size, type_name=type_name)
+    listen(Progress(3, 3, "step", "done"))
+    return Exported({**_facts(source, type_name, folder, chosen, settings), "made_by": versions})
 
 
 @contextmanager
@@ -142,7 +161,7 @@ def _facts(
         "size": sum(size for name, size in sizes.items() if name.startswith(GRAPH)),
         "base": source.base_ref,
         "merge_base": source.merge_base if source.adapter else None,
-        "options": {} if type_name == "fp32" else options.model_dump(exclude={"threads", "max_length"}),
+        "options": asked(options, type_name),
         "vocab_size": settings.vocab_size,
         "context_length": settings.context_length,
         "stop_ids": list(settings.stop_ids),
