@@ -6,11 +6,12 @@
 VENV ?= .venv
 export PYTHON VENV TORCH_INDEX_URL
 
-.PHONY: help install dev quickstart test test-slow check format clean
+.PHONY: help install dev quickstart test test-slow test-optimum check format clean
 
 help:
 	@echo "make quickstart   install edgeft into $(VENV) and run recipes/quickstart.yaml"
 	@echo "make test         the default test suite      make test-slow   the long tests"
+	@echo "make test-optimum   the tests of backend: optimum, in an environment made for it"
 	@echo "make check        lint, types, layers         make format      format the code"
 	@echo "make install      only install                make dev         with the development tools"
 
@@ -29,6 +30,12 @@ test: dev
 test-slow: dev
 	tools/test slow
 
+.venv-optimum/.installed: tools/optimum.txt tools/install-optimum
+	tools/install-optimum
+
+test-optimum: dev .venv-optimum/.installed
+	EDGEFT_OPTIMUM_PYTHON=$(CURDIR)/.venv-optimum/bin/python tools/test slow tests/exporters/onnx/test_optimum.py
+
 check: dev
 	tools/check
 
@@ -36,4 +43,4 @@ format: dev
 	tools/format
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .venv-optimum .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

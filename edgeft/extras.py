@@ -40,7 +40,6 @@ EXTRAS: dict[str, tuple[tuple[str, str], ...]] = {
         ("transformers", "transformers"),
         ("torch", "torch"),
     ),
-    "optimum": (("optimum", "optimum"),),
     "eval": (
         ("scipy", "scipy"),
         ("numpy", "numpy"),

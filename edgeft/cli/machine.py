@@ -133,7 +133,6 @@ PURPOSES = {
     "train": "tune, merge and evaluate models",
     "gguf": "write and run GGUF files (llama.cpp)",
     "onnx": "write and run ONNX models (ONNX Runtime)",
-    "optimum": "optimum's ONNX export",
     "harness": "the tasks of lm-eval",
     "eval": "statistics of evaluations and gates",
 }

@@ -73,6 +73,11 @@ def export(source: ExportSource, folder: Path, options: Mapping[str, Any], liste
     return Exported(facts, {"threads": threads})
 
 
+def write_companions(source: ExportSource, folder: Path, weights: Mapping[str, Deferred]) -> None:
+    """Everything of a merged checkpoint but its weights: config, tokenizer, template, generation settings."""
+    _copy_companions(source, folder, _config(read_config(source.base), weights))
+
+
 def write_safetensors(path: Path, tensors: Mapping[str, Deferred], wrote: Any = lambda count, name: None) -> None:
     """Write a safetensors file tensor by tensor, row chunk by row chunk; under its name only when it is whole."""
     partial = path.with_name(path.name + ".partial")

@@ -17,9 +17,9 @@ _QUANTIZED = ("imatrix", "tensor_types", "token_embedding_type", "output_tensor_
 _SCALES = ("block_size", "accuracy_level", "algorithm")
 _OPTIONS: dict[str, tuple[str, ...]] = {
     **{name: ("with_base",) for name in EXPORTS if name.startswith("lora-")},
-    "onnx-fp32": ("max_length",),
-    "onnx-int8": (*_SCALES, "max_length"),
-    "onnx-int4": (*_SCALES, "head", "layers", "embeddings", "max_length"),
+    "onnx-fp32": ("backend", "max_length"),
+    "onnx-int8": ("backend", *_SCALES, "max_length"),
+    "onnx-int4": ("backend", *_SCALES, "head", "layers", "embeddings", "max_length"),
     **{name: ("max_shard_size",) if name in PLAIN_GGUF else _QUANTIZED for name in EXPORTS if name.startswith("gguf-")},
 }
 
@@ -109,6 +109,11 @@ def _export(recipe: Recipe) -> Iterator[RecipeError]:
                 where = recipe.location_of(f"export.{name}.{key}")
                 do = f"its options: {', '.join(known)}" if known else "leave it out: it has none"
                 yield RecipeError(f"{name} has no option {key!r}", where=where, do=do)
+        if options.backend == "optimum":
+            for key in sorted({*options.model_dump(exclude_none=True)} & {"algorithm", "head", "layers", "embeddings"}):
+                where = recipe.location_of(f"export.{name}.{key}")
+                do = "leave it out, or write backend: genai"
+                yield RecipeError(f"{name} has no option {key!r} with backend: optimum", where=where, do=do)
         yield from _gguf(recipe, name, options)
 
 

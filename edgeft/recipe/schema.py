@@ -169,6 +169,9 @@ class ExportOptions(Section):
     quantizer: Literal["auto", "fast", "ggml"] | None = Field(
         None, description="of GGUF, who quantizes: auto takes the fast kernels where they work; the bytes are the same"
     )
+    backend: Literal["genai", "optimum"] | None = Field(
+        None, description="of ONNX: whose graph: onnxruntime-genai's (default), or that of Hugging Face's optimum"
+    )
     block_size: Literal[16, 32, 64, 128] | None = Field(None, description="weights that share one scale; default 32")
     accuracy_level: Literal[1, 2, 3, 4] | None = Field(
         None, description="what activations are rounded to in quantized products: 4 is int8 (default), 1 float32"

@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgeft.errors import EdgeftError, InputError, RecipeError
+from edgeft.errors import EdgeftError, RecipeError
 from edgeft.exporters import EXPORTS
 from edgeft.models import base
 from edgeft.recipe.schema import Recipe
@@ -25,11 +25,11 @@ def refusals(recipe: Recipe) -> list[EdgeftError]:
 
 
 def _refused(recipe: Recipe, folder: Path) -> Iterator[RecipeError]:
-    for name in recipe.export:
+    for name, options in recipe.export.items():
         format_, _, type_ = name.partition("-")
         exporter = importlib.import_module(EXPORTS[format_].target.partition(":")[0])
         try:
-            exporter.check(folder, type_)
-        except InputError as error:
+            exporter.check(folder, type_, options.model_dump(exclude_none=True))
+        except EdgeftError as error:
             where = recipe.location_of(f"export.{name}")
             yield RecipeError(f"{name} cannot be made of {recipe.base_model}: {error.what}", where=where, do=error.do)

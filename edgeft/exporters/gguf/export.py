@@ -34,7 +34,7 @@ PLAIN = ("F32", "F16", "BF16")
 _LONGEST = 127  # bytes that llama.cpp's quantizer keeps of a name
 
 
-def check(base: Path, type_name: str) -> None:
+def check(base: Path, type_name: str, options: Mapping[str, Any] | None = None) -> None:
     """Raise an `InputError` when this base cannot be exported as this type. Reads JSON only; imports nothing heavy."""
     file_type(type_name)
     config = read_config(base)

@@ -54,7 +54,7 @@ _NO_PLACE = {
 }
 
 
-def check(base: Path, type_name: str) -> None:
+def check(base: Path, type_name: str, options: Mapping[str, Any] | None = None) -> None:
     """Raise an `InputError` when no adapter of this base can be written as this type. Reads JSON only."""
     _ggml_type(type_name)
     config = read_config(base)

@@ -16,23 +16,40 @@ from pathlib import Path
 from typing import Any
 
 from edgeft.errors import EdgeftError, ModelError, storage_errors
+from edgeft.exporters.onnx.streamed import streamed
 from edgeft.models.quiet import quiet
+from edgeft.weights import Weights
 
 
-def build(checkpoint: Path, folder: Path, *, precision: str, options: Sequence[str], cache: Path) -> None:
+def build(
+    checkpoint: Path,
+    folder: Path,
+    *,
+    precision: str,
+    options: Sequence[str],
+    cache: Path,
+    provider: str = "cpu",
+    weights: Weights | None = None,
+) -> None:
     """Write `model.onnx`, its data file, `genai_config.json` and tokenizer files into `folder`.
 
-    checkpoint  a transformers checkpoint (safetensors); precision: "fp32", "int8", "int4"; options: KEY=VALUE
+    checkpoint  a transformers checkpoint (safetensors); precision: "fp32", "int8", "int4", …; options: KEY=VALUE
     cache       an empty folder for the builder's temporary files
+    provider    the execution provider that the graph is made for: "cpu", "cuda", "dml", "webgpu"
+    weights     streamed: the values, while `checkpoint` has config and tokenizer only. None: the builder reads them
     Raises `ModelError` for an architecture the builder does not know, `EdgeftError` with its last words otherwise.
     """
     said = io.StringIO()
     with _held_back(said) as builder, storage_errors(folder):
         try:
             parsed = builder.parse_extra_options(
-                str(checkpoint), str(checkpoint), str(folder), precision, "cpu", str(cache), list(options)
+                str(checkpoint), str(checkpoint), str(folder), precision, provider, str(cache), list(options)
             )
-            builder.create_model(str(checkpoint), str(checkpoint), str(folder), precision, "cpu", str(cache), **parsed)
+            with contextlib.nullcontext() if weights is None else streamed(builder.Model, weights, cache):
+                cache.mkdir(parents=True, exist_ok=True)
+                builder.create_model(
+                    str(checkpoint), str(checkpoint), str(folder), precision, provider, str(cache), **parsed
+                )
         except NotImplementedError as error:
             raise ModelError(
                 f"onnxruntime-genai's builder does not know this architecture ({_first_line(error)})",

@@ -1,25 +1,29 @@
-"""Base and adapter to an onnxruntime-genai folder: merged into a scratch checkpoint, built, run once, described.
+"""Base and adapter to an onnxruntime-genai folder: built while the weights are read and folded, run once, described.
 
 `export` is the "onnx" row of `edgeft.exporters.EXPORTS`; `check` says beforehand, without reading weights, if it can.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgeft.errors import InputError, ModelError
+from edgeft.errors import InputError, ModelError, storage_errors
 from edgeft.exporters import Exported, ExportSource
+from edgeft.exporters.onnx import optimum
 from edgeft.exporters.onnx.accept import accept
 from edgeft.exporters.onnx.builder import build
-from edgeft.exporters.onnx.options import TYPES, OnnxOptions, builder_options, parse_options
+from edgeft.exporters.onnx.options import TYPES, OnnxOptions, asked, builder_options, parse_options, provider_of
 from edgeft.exporters.onnx.settings import Settings, settings_of, write_settings
 from edgeft.files import digest_text, remove_tree, walk_files
 from edgeft.progress import Listener, Progress, silent
 from edgeft.registry import suggestion
+from edgeft.weights import Weights
 from edgeft.weights.checkpoint import read_config
+from edgeft.weights.threads import torch_threads
 
 GRAPH = "model.onnx"
 _SCRATCH = ".scratch"
@@ -34,11 +38,17 @@ ARCHITECTURES = tuple(
 _HEAD_MULTIPLE = 16  # ONNX Runtime's GroupQueryAttention
 
 
-def check(base: Path, type_name: str) -> None:
-    """Raise an `InputError` when this base cannot be exported as this type. Reads JSON only; imports nothing heavy."""
+def check(base: Path, type_name: str, options: Mapping[str, Any] | None = None) -> None:
+    """Raise an `InputError` when this base cannot be exported as this type. Reads JSON only; imports nothing heavy.
+
+    What `backend: optimum` can export, only optimum knows; that it is there is asked here.
+    """
     if type_name not in TYPES:
         raise InputError(f"unknown ONNX type {type_name!r}", do=suggestion(type_name, TYPES))
     config = read_config(base)
+    if (options or {}).get("backend") == "optimum":
+        optimum.python_with_optimum()
+        return
     names = config.get("architectures") or ["(none)"]
     if names[0] not in ARCHITECTURES:
         raise ModelError(
@@ -71,13 +81,26 @@ def export(
     cannot do, `EdgeftError` for a graph that ONNX Runtime does not run.
     """
     chosen = parse_options(options)
-    check(source.base, type_name)
+    check(source.base, type_name, options)
     config = read_config(source.base)
-    with _checkpoint(source, folder, chosen, listen) as (checkpoint, scratch):
+    if chosen.backend == "optimum":
+        return _by_optimum(source, type_name, folder, chosen, listen)
+    tied = bool(config.get("tie_word_embeddings"))
+    switches = builder_options(chosen, type_name, tied=tied)
+    threads = chosen.threads or len(os.sched_getaffinity(0))
+    with _scratch(folder) as scratch, storage_errors(folder), torch_threads(threads):
+        checkpoint, weights = _checkpoint(source, scratch, chosen, listen)
         listen(Progress(1, 3, "step", f"building the {type_name} graph"))
         settings = settings_of(checkpoint, source.adapter, config, chosen.max_length)
-        switches = builder_options(chosen, type_name, tied=bool(config.get("tie_word_embeddings")))
-        build(checkpoint, folder, precision=type_name, options=switches, cache=scratch / "cache")
+        build(
+            checkpoint,
+            folder,
+            precision=type_name,
+            options=switches,
+            cache=scratch / "cache",
+            provider=provider_of(chosen, type_name),
+            weights=weights,
+        )
         write_settings(folder, checkpoint, settings, source, type_name)
     listen(Progress(2, 3, "step", "running the graph once"))
     accept(folder / GRAPH, vocab_size=settings.vocab_size, head_size=_head_size(config), type_name=type_name)
@@ -85,26 +108,46 @@ def export(
     return Exported(_facts(source, type_name, folder, chosen, settings))
 
 
-@contextmanager
-def _checkpoint(
-    source: ExportSource, folder: Path, options: OnnxOptions, listen: Listener
-) -> Iterator[tuple[Path, Path]]:
-    """(the checkpoint to build from, a scratch folder); both are gone afterwards when they were made here."""
-    from edgeft.exporters import hf
+def _by_optimum(source: ExportSource, type_name: str, folder: Path, chosen: OnnxOptions, listen: Listener) -> Exported:
+    head_size = _head_size(read_config(source.base))
+    with _scratch(folder) as scratch, storage_errors(folder):
+        settings, versions = optimum.export(source, type_name, folder, chosen, head_size, scratch, listen)
+    listen(Progress(2, 3, "step", "running the graph once"))
+    accept(folder / GRAPH, vocab_size=settings.vocab_size, head_size=head_size, type_name=type_name)
+    listen(Progress(3, 3, "step", "done"))
+    return Exported({**_facts(source, type_name, folder, chosen, settings), "made_by": versions})
 
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """An empty folder inside `folder` that is gone afterwards."""
     scratch = folder / _SCRATCH
     remove_tree(scratch)
     scratch.mkdir(parents=True)
     try:
-        if source.adapter is None:
-            yield source.base, scratch
-            return
-        merged = scratch / "merged"
-        merged.mkdir()
-        hf.export(source, merged, {} if options.threads is None else {"threads": options.threads}, listen)
-        yield merged, scratch
+        yield scratch
     finally:
         remove_tree(scratch)
+
+
+def _checkpoint(
+    source: ExportSource, scratch: Path, options: OnnxOptions, listen: Listener
+) -> tuple[Path, Weights | None]:
+    """What the builder reads: a checkpoint folder without weights, and the weights; or (the stock way) a whole one."""
+    from edgeft.exporters import hf
+
+    if options.builder == "streamed":
+        described = scratch / "described"
+        described.mkdir()
+        weights = source.weights()
+        hf.write_companions(source, described, weights)
+        return described, weights
+    if source.adapter is None:
+        return source.base, None
+    merged = scratch / "merged"
+    merged.mkdir()
+    hf.export(source, merged, {} if options.threads is None else {"threads": options.threads}, listen)
+    return merged, None
 
 
 def _facts(
@@ -118,7 +161,7 @@ def _facts(
         "size": sum(size for name, size in sizes.items() if name.startswith(GRAPH)),
         "base": source.base_ref,
         "merge_base": source.merge_base if source.adapter else None,
-        "options": {} if type_name == "fp32" else options.model_dump(exclude={"threads", "max_length"}),
+        "options": asked(options, type_name),
         "vocab_size": settings.vocab_size,
         "context_length": settings.context_length,
         "stop_ids": list(settings.stop_ids),

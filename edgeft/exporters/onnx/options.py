@@ -17,6 +17,9 @@ TYPES: dict[str, str] = {
 }
 
 
+_OF_OPTIMUM = {"backend", "block_size", "accuracy_level", "max_length", "threads"}
+
+
 class OnnxOptions(BaseModel):
     """Options of one export; of these, fp32 takes `max_length` and `threads` only.
 
@@ -24,6 +27,11 @@ class OnnxOptions(BaseModel):
     parameters, int4, mean KL divergence and size: the builder's own defaults 0.0082, 2.11 MB; these 0.0057, 2.37 MB;
     with `algorithm: k_quant` and `layers: int8` 0.0018, 2.70 MB (q4_k_m: 0.0037, 1.91 MB).
 
+    backend         "genai": onnxruntime-genai's graphs; "optimum": those of Hugging Face's optimum, which has an
+                    environment of its own (see `optimum`); of the options below it takes block_size, accuracy_level,
+                    max_length and threads
+    builder         "streamed": weights are read, folded and quantized while the file is written, in the memory of the
+                    largest; "stock": merged to disk first, then onnxruntime-genai's builder as it is (the same bytes)
     block_size      weights that share one scale
     accuracy_level  what activations are rounded to inside a quantized product: 4 = int8 (several times faster on CPUs,
                     the runtime's own default), 1 = fp32 (no rounding of activations)
@@ -39,6 +47,8 @@ class OnnxOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    backend: Literal["genai", "optimum"] = "genai"
+    builder: Literal["streamed", "stock"] = "streamed"
     block_size: Literal[16, 32, 64, 128] = 32
     accuracy_level: Literal[1, 2, 3, 4] = 4
     algorithm: Literal["auto", "rtn", "default", "k_quant"] = "auto"
@@ -52,12 +62,29 @@ class OnnxOptions(BaseModel):
 def parse_options(options: Mapping[str, Any]) -> OnnxOptions:
     """Check the options of a recipe. Raises `RecipeError` that names the option."""
     try:
-        return OnnxOptions.model_validate(dict(options))
+        chosen = OnnxOptions.model_validate(dict(options))
     except ValidationError as error:
         fault = error.errors()[0]
         name = ".".join(str(part) for part in fault["loc"])
         known = ", ".join(OnnxOptions.model_fields)
         raise RecipeError(f"the ONNX option {name!r}: {fault['msg']}", do=f"known options: {known}") from None
+    if chosen.backend == "optimum":
+        for name in sorted(chosen.model_fields_set - _OF_OPTIMUM):
+            raise RecipeError(
+                f"the ONNX option {name!r} means nothing to backend: optimum",
+                do="leave it out, or write backend: genai",
+            )
+    return chosen
+
+
+def asked(options: OnnxOptions, type_name: str) -> dict[str, Any]:
+    """The options that decided a file of this type, for its facts."""
+    told = set(OnnxOptions.model_fields) - {"threads", "max_length"}
+    if options.backend == "optimum":
+        told &= _OF_OPTIMUM
+    if type_name == "fp32":
+        told &= {"backend"} if options.backend == "optimum" else set()
+    return options.model_dump(include=told)
 
 
 def builder_options(options: OnnxOptions, type_name: str, *, tied: bool) -> list[str]:
@@ -99,3 +126,7 @@ def _refuse(options: OnnxOptions, algorithm: str, tied: bool) -> None:
             f"the ONNX option `algorithm: {algorithm}` cannot quantize embeddings that the model does not tie",
             do="write algorithm: default, or embeddings: float",
         )
+
+
+def provider_of(options: OnnxOptions, type_name: str) -> str:
+    return "cpu"
