@@ -15,6 +15,7 @@ from edgeft.errors import InputError, ModelError, storage_errors
 from edgeft.exporters import Exported, ExportSource
 from edgeft.exporters.onnx.accept import accept
 from edgeft.exporters.onnx.builder import build
+from edgeft.exporters.onnx.memory import give_back
 from edgeft.exporters.onnx.options import TYPES, OnnxOptions, builder_options, parse_options, provider_of
 from edgeft.exporters.onnx.settings import Settings, settings_of, write_settings
 from edgeft.files import digest_text, remove_tree, walk_files
@@ -83,6 +84,7 @@ def export(
         checkpoint, weights = _checkpoint(source, scratch, chosen, listen)
         listen(Progress(1, 3, "step", f"building the {type_name} graph"))
         settings = settings_of(checkpoint, source.adapter, config, chosen.max_length)
+        give_back()  # the tokenizer of a large vocabulary
         build(
             checkpoint,
             folder,
@@ -94,6 +96,7 @@ def export(
         )
         write_settings(folder, checkpoint, settings, source, type_name)
     listen(Progress(2, 3, "step", "running the graph once"))
+    give_back()
     accept(folder / GRAPH, vocab_size=settings.vocab_size, head_size=_head_size(config), type_name=type_name)
     listen(Progress(3, 3, "step", "done"))
     return Exported(_facts(source, type_name, folder, chosen, settings))
