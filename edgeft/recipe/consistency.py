@@ -14,12 +14,13 @@ from edgeft.registry import suggestion
 # Export -> the options that mean something to it.
 _SHARDS = re.compile(r"^[1-9][0-9]*(\.[0-9]+)? ?[KMG]B$", re.IGNORECASE)
 _QUANTIZED = ("imatrix", "tensor_types", "token_embedding_type", "output_tensor_type", "max_shard_size")
-_SCALES = ("block_size", "accuracy_level", "algorithm")
+_ONNX = ("builder", "device", "provider", "adapter", "layout", "max_length")
+_SCALES = ("block_size", "symmetric", "accuracy_level", "algorithm")
 _OPTIONS: dict[str, tuple[str, ...]] = {
     **{name: ("with_base",) for name in EXPORTS if name.startswith("lora-")},
-    "onnx-fp32": ("max_length",),
-    "onnx-int8": (*_SCALES, "max_length"),
-    "onnx-int4": (*_SCALES, "head", "layers", "embeddings", "max_length"),
+    **dict.fromkeys(("onnx-fp32", "onnx-fp16", "onnx-bf16"), _ONNX),
+    "onnx-int8": (*_SCALES, *_ONNX),
+    "onnx-int4": (*_SCALES, "head", "layers", "embeddings", *_ONNX),
     **{name: ("max_shard_size",) if name in PLAIN_GGUF else _QUANTIZED for name in EXPORTS if name.startswith("gguf-")},
 }
 

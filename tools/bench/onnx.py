@@ -67,9 +67,7 @@ def run(given: argparse.Namespace, folder: Path) -> None:
         make_base(base, shape, seed=None if given.sparse else 0)
         make_lora(adapter, shape)
     largest = shape.vocab * shape.hidden * 2
-    print(
-        f"{given.shape}: largest weight {largest / 1e6:.0f} MB; 1.5 x that + 700 MB = {1.5 * largest / 1e6 + 700:.0f} MB"
-    )
+    print(f"{given.shape}: largest weight {largest / 1e6:.0f} MB, aim {1.5 * largest / 1e6 + 700:.0f} MB (1.5 x + 700)")
     print(HEADER)
     merge = None if given.ours_only else merged(base, adapter, folder, given.threads)
     if merge:

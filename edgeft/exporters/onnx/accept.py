@@ -27,6 +27,24 @@ _TOLERANCE = {"fp32": 1e-4, "fp16": 0.02, "bf16": 0.1, "int8": 0.2, "int4": 0.2}
 _WHOLE = 256 << 20  # bytes of weights up to which the graph is run in one session; above, piece by piece
 
 
+def check_runs(type_name: str) -> None:
+    """Raise an `EdgeftError` for a type that this machine's ONNX Runtime cannot try: nothing ships untried."""
+    import onnxruntime
+
+    if type_name == "bf16" and "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        raise EdgeftError(
+            "ONNX Runtime runs bf16 on CUDA devices only, and this machine's has no CUDA: the file could not be tried",
+            do="export it where onnxruntime-gpu is installed, or write onnx-fp16",
+        )
+
+
+def providers() -> list[str]:
+    import onnxruntime
+
+    known = onnxruntime.get_available_providers()
+    return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in known]
+
+
 def accept(graph: Path, *, vocab_size: int, head_size: int, type_name: str, whole: int = _WHOLE) -> None:
     """Open `graph`, run it once on a whole text and once with its last token read from the cache; compare both.
 
@@ -39,7 +57,7 @@ def accept(graph: Path, *, vocab_size: int, head_size: int, type_name: str, whol
     onnxruntime.set_default_logger_severity(4)
     try:
         session = _session(graph, plain=True)
-        pieces = Pieces(graph)
+        pieces = Pieces(graph, providers())
         if sum(piece.size for piece in pieces.pieces) <= whole:
             session = _session(graph, plain=False)
     except Exception as error:  # onnxruntime raises its own classes, which derive from Exception only
@@ -78,7 +96,7 @@ def _session(graph: Path, *, plain: bool) -> Any:
     if plain:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.disable_prepacking", "1")
-    return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(str(graph), options, providers=providers())
 
 
 def cache_names(folder: Path) -> dict[str, str]:
@@ -111,7 +129,7 @@ def _read(
         "position_ids": np.arange(before, length, dtype=np.int64)[None],
         **past,
     }
-    given = run({name: named[name] for name in pieces.inputs})
+    given = run({name: named[name] for name in pieces.inputs if name in named})  # an adapter's are left out
     logits = np.asarray(given["logits"], dtype=np.float32)
     return logits, {name: given[after] for name, after in caches.items() if name in pieces.inputs}
 

@@ -1,7 +1,7 @@
 """An ONNX graph run piece by piece, so that the trial of a large file needs no memory for all of its weights.
 
-Pieces are runs of nodes in the graph's order whose weights stay below a limit; what one computes is fed to the next. Each
-is a session of ONNX Runtime over the same data file. Called by `accept`.
+Pieces are runs of nodes in the graph's order whose weights stay below a limit; what one computes is fed to the next.
+Each is a session of ONNX Runtime over the same data file. Called by `accept`.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class Piece:
 class Pieces:
     """The pieces of a file. `inputs` and `outputs`: of the whole graph, by name -> onnx's element type, shape."""
 
-    def __init__(self, path: Path, limit: int = _LIMIT) -> None:
+    def __init__(self, path: Path, providers: list[str], limit: int = _LIMIT) -> None:
         import onnx
 
-        self._path, self._limit = path, limit
+        self._path, self._providers, self._limit = path, providers, limit
         self._model = onnx.load(path, load_external_data=False)
         graph = self._model.graph
         weights = {tensor.name: tensor for tensor in graph.initializer}
@@ -79,7 +79,7 @@ class Pieces:
             if not any(node.op_type == "MatMulNBits" for node in piece.nodes):
                 options.add_session_config_entry("session.disable_prepacking", "1")
         options.add_session_config_entry(_FOLDER, str(self._path.parent))
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=self._providers)
         return dict(zip(outputs, session.run(outputs, dict(feeds)), strict=True))
 
 

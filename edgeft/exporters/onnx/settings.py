@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeft.exporters import ExportSource
-from edgeft.exporters.onnx.options import TYPES
+from edgeft.exporters.onnx.options import TYPES, OnnxOptions
 from edgeft.files import read_json, write_json, write_text
 
 CONFIG = "genai_config.json"
@@ -58,14 +58,16 @@ def settings_of(checkpoint: Path, adapter: Path | None, config: Mapping[str, Any
     )
 
 
-def write_settings(folder: Path, checkpoint: Path, settings: Settings, source: ExportSource, type_name: str) -> None:
-    """Replace the builder's settings and tokenizer files in `folder`, and write its README."""
-    _write_genai_config(folder / CONFIG, settings)
+def write_settings(
+    folder: Path, checkpoint: Path, settings: Settings, source: ExportSource, type_name: str, options: OnnxOptions
+) -> None:
+    """Replace the builder's settings and tokenizer files in `folder`, and write its README and run.py."""
+    _write_genai_config(folder / CONFIG, settings, options)
     _write_tokenizer(folder, checkpoint, settings)
     write_text(folder / "README.md", _readme(source, settings, type_name))
 
 
-def _write_genai_config(path: Path, settings: Settings) -> None:
+def _write_genai_config(path: Path, settings: Settings, options: OnnxOptions) -> None:
     config = read_json(path)
     model = config["model"]
     model["eos_token_id"] = list(settings.stop_ids)
@@ -73,6 +75,8 @@ def _write_genai_config(path: Path, settings: Settings) -> None:
     model["bos_token_id"] = settings.bos_id if settings.bos_id is not None else settings.pad_id  # the key is required
     model["context_length"] = settings.context_length
     config["search"]["max_length"] = settings.max_length
+    if options.target == "cpu":  # an fp16 graph was made for another provider
+        model["decoder"]["session_options"]["provider_options"] = []
     write_json(path, config)
 
 
@@ -111,6 +115,21 @@ Python (`pip install onnxruntime-genai`), from this folder:
 
 ```python
 {_PYTHON.replace("MAX_LENGTH", str(settings.max_length))}```
+"""
+
+
+def adapter_readme(source: ExportSource, file: str, type_name: str) -> str:
+    """The README.md beside an adapter file that stands alone."""
+    return f"""# {source.name}, an adapter for ONNX Runtime
+
+`{file}` goes on `{source.base_ref or "its base"}`, exported with `adapter: apart` as {type_name}; copy it beside that
+folder's `model.onnx`, or load it from where it is:
+
+```python
+adapters = og.Adapters(model)
+adapters.load("{file}", "{source.name}")
+generator.set_active_adapter(adapters, "{source.name}")
+```
 """
 
 
