@@ -1,8 +1,8 @@
 """A LoRA kept apart: the base's graph with two small inputs at each changed product, and the adapter's file for them.
 
-The graph gets `+ (x A) B` at every projection, with A and B as inputs that are zero unless an adapter is active; the file
-(ONNX Runtime's adapter format) holds them by the same names, the scale in B. So one base carries any adapter of these
-projections, and onnxruntime-genai switches them at run time. Called by `decoder`.
+The graph gets `+ (x A) B` at every projection, with A and B as inputs that are zero unless an adapter is active; the
+file (ONNX Runtime's adapter format) holds them by the same names, the scale in B. So one base carries any adapter of
+these projections, and onnxruntime-genai switches them at run time. Called by `decoder`.
 """
 
 from __future__ import annotations
@@ -113,7 +113,8 @@ def _add_input(graph: Any, name: str, kind: int, shape: tuple[int, int], side: s
     """An input of any rank whose value, unless one is given, is zero with rank 1."""
     import onnx
 
-    open_shape = [shape[0], "lora_rank"] if side == "A" else ["lora_rank", shape[1]]
+    rank = f"{name.rpartition('.lora_')[0]}.rank"  # its own: ONNX Runtime reuses buffers between sizes of one name
+    open_shape = [shape[0], rank] if side == "A" else [rank, shape[1]]
     graph.input.append(onnx.helper.make_tensor_value_info(name, kind, open_shape))
     size = onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize
     graph.initializer.append(onnx.helper.make_tensor(name, kind, shape, bytes(shape[0] * shape[1] * size), raw=True))

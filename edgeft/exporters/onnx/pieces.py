@@ -51,9 +51,35 @@ class Pieces:
         known = dict(feeds)
         for number, piece in enumerate(self.pieces):
             later = {name for other in self.pieces[number + 1 :] for name in other.wanted()} | set(self.outputs)
-            known |= self._run(piece, {name: known[name] for name in piece.wanted()}, sorted(piece.made() & later))
+            given = {name: known[name] for name in piece.wanted()}
+            work = self._product if self._is_large_product(piece) else self._run
+            known |= work(piece, given, sorted(piece.made() & later))
             known = {name: value for name, value in known.items() if name in later}
         return {name: known[name] for name in self.outputs}
+
+    def _is_large_product(self, piece: Piece) -> bool:
+        return len(piece.nodes) == 1 and piece.nodes[0].op_type == "MatMul" and piece.size > self._limit
+
+    def _product(self, piece: Piece, feeds: Mapping[str, Any], outputs: list[str]) -> dict[str, Any]:
+        """A float product with a weight above the limit (the last one of a large vocabulary), in slices of its rows:
+        ONNX Runtime would hold all of it, on CPUs in 32 bits."""
+        import numpy as np
+        import onnx
+
+        node, (weight,) = piece.nodes[0], piece.weights.values()
+        external = {entry.key: entry.value for entry in weight.external_data}
+        kind = onnx.helper.tensor_dtype_to_np_dtype(weight.data_type)
+        rows, width = weight.dims
+        left = feeds[node.input[0]].astype(np.float32)
+        total = np.zeros((*left.shape[:-1], width), dtype=np.float32)
+        step = max(1, self._limit // 4 // (4 * width))
+        with (self._path.parent / external["location"]).open("rb") as stream:
+            stream.seek(int(external.get("offset", 0)))
+            for at in range(0, rows, step):
+                count = min(step, rows - at)
+                part = np.fromfile(stream, dtype=kind, count=count * width).reshape(count, width)
+                total += left[..., at : at + count] @ part.astype(np.float32)
+        return {outputs[0]: total.astype(feeds[node.input[0]].dtype)}
 
     def _run(self, piece: Piece, feeds: Mapping[str, Any], outputs: list[str]) -> dict[str, Any]:
         import onnx
@@ -107,11 +133,12 @@ def _described(value: Any) -> tuple[int, tuple[int | str, ...]]:
 
 
 def _cut(nodes: Any, weights: Mapping[str, Any], limit: int) -> Iterator[Piece]:
-    piece = Piece()
+    piece, single = Piece(), None
     for node in nodes:
         new = {name: weights[name] for name in _used(node) if name in weights and name not in piece.weights}
         size = sum(_bytes(tensor) for tensor in new.values())
-        if piece.nodes and piece.size + size > limit:
+        alone = node.op_type == "MatMul" and size > limit
+        if piece.nodes and (alone or piece.size + size > limit or piece.nodes[-1] is single):
             yield piece
             piece = Piece()
             new = {name: weights[name] for name in _used(node) if name in weights}
@@ -119,6 +146,7 @@ def _cut(nodes: Any, weights: Mapping[str, Any], limit: int) -> Iterator[Piece]:
         piece.nodes.append(node)
         piece.weights |= new
         piece.size += size
+        single = node if alone else None
     yield piece
 
 
