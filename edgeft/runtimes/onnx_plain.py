@@ -1,4 +1,4 @@
-"""An exported ONNX folder in plain ONNX Runtime: the cache fed back by hand, Hugging Face's tokenizers, no genai, no torch.
+"""An exported ONNX folder in plain ONNX Runtime: the cache fed back by hand, no onnxruntime-genai, no torch.
 
 Opened by `edgeft.runtimes.onnx.open_onnx` where onnxruntime-genai is not installed (or when asked for). The logits are
 those of onnxruntime-genai, which runs the same graph; the folder's own `run.py` is the same loop without edgeft.

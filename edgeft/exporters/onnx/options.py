@@ -104,6 +104,8 @@ def provider_of(options: OnnxOptions, type_name: str) -> str:
             f"{type_name} does not run on the execution provider {options.target}",
             do=f"write provider: {' or '.join(_PROVIDERS[type_name])}, or another type",
         )
+    if options.layout == "transformers.js" and type_name == "bf16":
+        raise RecipeError("transformers.js has no name for bf16 files", do="write onnx-fp16, or layout: genai")
     return "webgpu" if (options.target, type_name) == ("cpu", "fp16") else options.target
 
 
