@@ -14,12 +14,14 @@ from edgeft.registry import suggestion
 # Export -> the options that mean something to it.
 _SHARDS = re.compile(r"^[1-9][0-9]*(\.[0-9]+)? ?[KMG]B$", re.IGNORECASE)
 _QUANTIZED = ("imatrix", "tensor_types", "token_embedding_type", "output_tensor_type", "max_shard_size", "quantizer")
-_SCALES = ("block_size", "accuracy_level", "algorithm")
+_ONNX = ("backend", "builder", "device", "provider", "adapter", "layout", "max_length")
+_OF_OPTIMUM = {"backend", "block_size", "accuracy_level", "max_length"}
+_SCALES = ("block_size", "symmetric", "accuracy_level", "algorithm")
 _OPTIONS: dict[str, tuple[str, ...]] = {
     **{name: ("with_base",) for name in EXPORTS if name.startswith("lora-")},
-    "onnx-fp32": ("backend", "max_length"),
-    "onnx-int8": ("backend", *_SCALES, "max_length"),
-    "onnx-int4": ("backend", *_SCALES, "head", "layers", "embeddings", "max_length"),
+    **dict.fromkeys(("onnx-fp32", "onnx-fp16", "onnx-bf16"), _ONNX),
+    "onnx-int8": (*_SCALES, *_ONNX),
+    "onnx-int4": (*_SCALES, "head", "layers", "embeddings", *_ONNX),
     **{name: ("max_shard_size",) if name in PLAIN_GGUF else _QUANTIZED for name in EXPORTS if name.startswith("gguf-")},
 }
 
@@ -110,7 +112,7 @@ def _export(recipe: Recipe) -> Iterator[RecipeError]:
                 do = f"its options: {', '.join(known)}" if known else "leave it out: it has none"
                 yield RecipeError(f"{name} has no option {key!r}", where=where, do=do)
         if options.backend == "optimum":
-            for key in sorted({*options.model_dump(exclude_none=True)} & {"algorithm", "head", "layers", "embeddings"}):
+            for key in sorted({*options.model_dump(exclude_none=True)} - _OF_OPTIMUM):
                 where = recipe.location_of(f"export.{name}.{key}")
                 do = "leave it out, or write backend: genai"
                 yield RecipeError(f"{name} has no option {key!r} with backend: optimum", where=where, do=do)

@@ -62,6 +62,8 @@ ExportName = Literal[
     "lora-bf16",
     "lora-q8_0",
     "onnx-fp32",
+    "onnx-fp16",
+    "onnx-bf16",
     "onnx-int8",
     "onnx-int4",
 ]

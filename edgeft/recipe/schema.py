@@ -152,8 +152,8 @@ class GateSection(Section):
 
 
 class ExportOptions(Section):
-    """Options of one export: those of quantized GGUF (of plain ones only `max_shard_size`), those of ONNX (of fp32 only
-    `max_length`), and `with_base` of adapters; what is left out is the exporter's choice."""
+    """Options of one export: those of quantized GGUF (of plain ones only `max_shard_size`), those of ONNX (the scales
+    of quantized ones only), and `with_base` of adapters; what is left out is the exporter's choice."""
 
     imatrix: ImatrixFrom | None = Field(
         None, description="quantize by an importance matrix: true computes one of the training rows; or a file of one"
@@ -172,7 +172,27 @@ class ExportOptions(Section):
     backend: Literal["genai", "optimum"] | None = Field(
         None, description="of ONNX: whose graph: onnxruntime-genai's (default), or that of Hugging Face's optimum"
     )
-    block_size: Literal[16, 32, 64, 128] | None = Field(None, description="weights that share one scale; default 32")
+    builder: Literal["streamed", "stock", "auto"] | None = Field(
+        None,
+        description="ONNX: streamed (default) in the memory of the largest weight; stock merges to disk and holds all",
+    )
+    device: Literal["cpu", "mobile", "web"] | None = Field(
+        None, description="ONNX: what the file is for; chooses provider and block_size; default cpu"
+    )
+    provider: Literal["cpu", "cuda", "dml", "webgpu"] | None = Field(
+        None, description="ONNX: the execution provider that the graph is made for"
+    )
+    adapter: Literal["merged", "apart", "only"] | None = Field(
+        None,
+        description="ONNX: merged (default) into the weights; apart, a file beside the base's graph; only that file",
+    )
+    layout: Literal["genai", "transformers.js"] | None = Field(
+        None, description="ONNX: transformers.js also lays the files out as that library looks for them"
+    )
+    block_size: Literal[16, 32, 64, 128] | None = Field(
+        None, description="weights that share one scale; default 32, of device mobile 64"
+    )
+    symmetric: bool | None = Field(None, description="ONNX: false adds a zero point to each scale; default true")
     accuracy_level: Literal[1, 2, 3, 4] | None = Field(
         None, description="what activations are rounded to in quantized products: 4 is int8 (default), 1 float32"
     )

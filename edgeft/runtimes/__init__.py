@@ -24,7 +24,7 @@ RUNTIMES: Table = {
         "edgeft.runtimes.hf:open_hf", "a transformers model, with or without adapter, 4-bit or not", extra="train"
     ),
     "gguf": Row("edgeft.runtimes.gguf:open_gguf", "a GGUF file in llama.cpp", "gguf"),
-    "onnx": Row("edgeft.runtimes.onnx:open_onnx", "an onnxruntime-genai folder in ONNX Runtime", "onnx"),
+    "onnx": Row("edgeft.runtimes.onnx:open_onnx", "an onnxruntime-genai folder in ONNX Runtime"),
 }
 
 

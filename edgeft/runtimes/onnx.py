@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from edgeft.errors import ModelError
+from edgeft.errors import MissingError, ModelError
 from edgeft.models import template
 from edgeft.runtimes.answer import Answer, answer_each, check_ids
 from edgeft.runtimes.onnx_folder import OnnxFolder, read_folder
+from edgeft.runtimes.onnx_plain import PlainOnnxRuntime
 from edgeft.runtimes.protocol import Completion, Likelihood, Message, Request
 from edgeft.runtimes.scoring import one_by_one, shared_length
 from edgeft.runtimes.threads import choose_threads
@@ -25,18 +27,41 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+_NEEDED = {"genai": ("onnx", "onnxruntime_genai"), "plain": ("onnx", "onnxruntime", "tokenizers", "jinja2")}
+_ACTIVE = "active"  # what the adapter is called inside
 _KEPT_OUTPUTS = 1 << 24  # floats of logits that one call may return: longer rows are read in pieces
 
 
-def open_onnx(folder: Path, *, context_length: int | None = None, threads: int | None = None) -> OnnxRuntime:
-    """Open an onnxruntime-genai folder. Raises `ModelError` when it is not one, is unsafe, or does not load."""
-    return OnnxRuntime(read_folder(folder), context_length=context_length, threads=threads)
+def open_onnx(
+    folder: Path,
+    *,
+    context_length: int | None = None,
+    threads: int | None = None,
+    adapter: str | None = None,
+    engine: Literal["auto", "genai", "plain"] = "auto",
+) -> OnnxRuntime | PlainOnnxRuntime:
+    """Open an exported ONNX folder: in onnxruntime-genai, or in plain ONNX Runtime where that is not installed.
+
+    adapter  the name of an adapter file beside the graph (default: the only one there is; "" for none of them)
+    engine   "plain": without onnxruntime-genai also where it is installed
+    Raises `ModelError` when it is no such folder, is unsafe, or does not load; `MissingError` without ONNX Runtime.
+    """
+    if engine == "auto":
+        engine = "genai" if find_spec("onnxruntime_genai") else "plain"
+    for module in _NEEDED[engine]:
+        if find_spec(module) is None:
+            raise MissingError(f"this needs {module.replace('_', '-')}", do="pip install 'edgeft[onnx]'")
+    opened = read_folder(folder)
+    made = OnnxRuntime if engine == "genai" else PlainOnnxRuntime
+    return made(opened, context_length=context_length, threads=threads, adapter=adapter)
 
 
 class OnnxRuntime:
     """The `Runtime` protocol over one folder with `genai_config.json`."""
 
-    def __init__(self, folder: OnnxFolder, *, context_length: int | None, threads: int | None) -> None:
+    def __init__(
+        self, folder: OnnxFolder, *, context_length: int | None, threads: int | None, adapter: str | None = None
+    ) -> None:
         import onnxruntime_genai as genai
 
         self._genai = genai
@@ -51,12 +76,17 @@ class OnnxRuntime:
         self._generator: Any = None
         self._capacity = 0
         self._past: list[int] = []
+        self._adapters: Any = None
+        file = folder.adapter_file(adapter)
         try:
             config = genai.Config(str(folder.path))
             config.clear_providers()
             config.overlay(json.dumps(_session_options(self.threads)))
             self._model = genai.Model(config)
             self._tokenizer = genai.Tokenizer(str(folder.path))
+            if file is not None:
+                self._adapters = genai.Adapters(self._model)
+                self._adapters.load(str(file), _ACTIVE)
         except Exception as error:  # the library raises plain RuntimeError and its own OrtException
             raise ModelError(
                 f"onnxruntime-genai cannot load this folder: {_first_line(error)}", where=folder.path
@@ -120,6 +150,8 @@ class OnnxRuntime:
             max_length=self._capacity, min_length=0, do_sample=False, num_beams=1, batch_size=1
         )
         self._generator = self._genai.Generator(self._model, parameters)
+        if self._adapters is not None:
+            self._generator.set_active_adapter(self._adapters, _ACTIVE)
         self._past = []
 
     def _read(self, ids: Sequence[int]) -> NDArray[np.float32]:
@@ -193,6 +225,7 @@ class OnnxRuntime:
 
     def close(self) -> None:
         self._generator = None
+        self._adapters = None
         self._model = None
 
     def __enter__(self) -> OnnxRuntime:

@@ -17,6 +17,7 @@ from edgeft.errors import ModelError
 from edgeft.files import inside, is_lfs_pointer, read_json
 
 CONFIG = "genai_config.json"
+ADAPTER = ".onnx_adapter"
 _NATIVE_CODE = ("custom_ops_library", "ep_library", "library_path", "shared_lib_path")
 
 
@@ -25,6 +26,7 @@ class OnnxFolder:
     """A checked folder. `precision` is read from the graph: "int4", "int8", "fp16", "fp32"."""
 
     path: Path
+    graph: Path
     precision: str
     vocab_size: int
     context_length: int
@@ -33,6 +35,22 @@ class OnnxFolder:
     special_tokens: Mapping[str, str]  # "bos_token" -> "<s>"
     special_ids: frozenset[int]
     weight_bytes: int
+    head_size: int
+    caches: Mapping[str, str]  # input of the graph that holds the cache -> the output that is it afterwards
+    adapters: tuple[Path, ...]  # adapter files beside the graph
+
+    def adapter_file(self, name: str | None) -> Path | None:
+        """The file of an adapter by its name. None: the only one there is, or no adapter. "": none of them."""
+        if name is None and len(self.adapters) <= 1:
+            return next(iter(self.adapters), None)
+        if name == "":
+            return None
+        names = [path.name.removesuffix(ADAPTER) for path in self.adapters]
+        if name not in names:
+            wanted = f"there is no adapter {name!r}" if name else f"{len(names)} adapters lie beside the graph"
+            raise ModelError(wanted, where=self.path, do=f"name one of them: {', '.join(names) or '(none)'}")
+        return self.adapters[names.index(name)]
+
     prefix_id: int | None = None  # what a text that stands alone begins with: BOS, else the first end of text
 
 
@@ -49,6 +67,7 @@ def read_folder(folder: Path) -> OnnxFolder:
     stop = model.get("eos_token_id")
     return OnnxFolder(
         path=folder,
+        graph=graph,
         precision=precision,
         vocab_size=_whole_number(model, "vocab_size", folder),
         context_length=_whole_number(model, "context_length", folder),
@@ -58,7 +77,21 @@ def read_folder(folder: Path) -> OnnxFolder:
         special_ids=special_ids,
         weight_bytes=weight_bytes,
         prefix_id=_prefix_id(folder, model, tokens),
+        head_size=int(model["decoder"].get("head_size") or 0),
+        caches=_caches(model["decoder"]),
+        adapters=tuple(_inside(folder, path.name, folder) for path in sorted(folder.glob(f"*{ADAPTER}"))),
     )
+
+
+def _caches(decoder: Mapping[str, Any]) -> dict[str, str]:
+    inputs, outputs = decoder.get("inputs") or {}, decoder.get("outputs") or {}
+    found = {}
+    for key, pattern in inputs.items():
+        after = outputs.get("present_" + key.removeprefix("past_"))
+        if key.startswith("past_") and isinstance(pattern, str) and isinstance(after, str):
+            for layer in range(int(decoder.get("num_hidden_layers") or 0)):
+                found[pattern.replace("%d", str(layer))] = after.replace("%d", str(layer))
+    return found
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from edgeft.pipeline.stage import Inputs, Work
 from edgeft.recipe.names import MergeBase
 from edgeft.registry import lookup
 
-VERSION = 2
+VERSION = 3
 TRAINING = "training.json"
 IMATRIX = "imatrix.gguf"
 CHOICE = "choice.json"
@@ -28,7 +28,7 @@ class Params(BaseModel):
     format: str = Field(description="gguf or onnx")
     type: str = Field(description="the format's own name of a precision: f16, q8_0, q4_k_m; fp32, int4")
     merge_base: MergeBase = Field("dequantized", description="what the adapter is folded into")
-    options: dict[str, str | int | list[tuple[str, str]]] = Field(
+    options: dict[str, bool | int | str | list[tuple[str, str]]] = Field(
         {}, description="the format's own options, as its exporter names them"
     )
     threads: int | None = Field(

@@ -49,9 +49,14 @@ assert llama_cpp.llama_model_quantize(source.encode(), out.encode(), ctypes.byre
 """
 
 
+def merged(base: Path, adapter: Path, work: Path, threads: int) -> Measured:
+    """peft's merge; leaves `work`/merged."""
+    return measure(_MERGE, str(base), str(adapter), str(work / "merged"), str(threads))
+
+
 def merged_and_converted(source: Path, base: Path, adapter: Path, work: Path, threads: int) -> dict[str, Measured]:
     """The two steps that every type shares; leaves `work`/stock.gguf (bf16)."""
-    merge = measure(_MERGE, str(base), str(adapter), str(work / "merged"), str(threads))
+    merge = merged(base, adapter, work, threads)
     # The template and generation config are the base's own; save_pretrained of a merged model keeps them.
     convert = measure(_CONVERT, str(source), "qwen2", str(work / "merged"), str(work / "stock.gguf"))
     return {"peft merge_and_unload": merge, "convert_hf_to_gguf bf16": convert}

@@ -37,6 +37,7 @@ SHAPES = {
     "q06": Shape(151_936, 1024, 28, 3072, 16, 8, 128),  # Qwen3-0.6B
     "q17": Shape(151_936, 2048, 28, 6144, 16, 8, 128),  # Qwen3-1.7B
     "q4": Shape(151_936, 2560, 36, 9728, 32, 8, 128),  # Qwen3-4B
+    "q8": Shape(151_936, 4096, 36, 12_288, 32, 8, 128, tied=False),  # Qwen3-8B
 }
 _SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _PATTERN = (
@@ -49,8 +50,8 @@ _TEMPLATE = (
 _PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-def make_base(folder: Path, shape: Shape, *, seed: int = 0) -> Path:
-    """Write config, tokenizer and weights into `folder`."""
+def make_base(folder: Path, shape: Shape, *, seed: int | None = 0) -> Path:
+    """Write config, tokenizer and weights into `folder`. seed: None for zeros, as a hole in the file."""
     folder.mkdir(parents=True, exist_ok=True)
     ids = _write_tokenizer(folder, shape.vocab)
     config = {
@@ -130,7 +131,7 @@ def _base_tensors(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield "lm_head.weight", (shape.vocab, hidden)
 
 
-def _write_safetensors(path: Path, tensors: dict[str, tuple[int, ...]], dtype: str, seed: int) -> None:
+def _write_safetensors(path: Path, tensors: dict[str, tuple[int, ...]], dtype: str, seed: int | None) -> None:
     size = {"BF16": 2, "F32": 4}[dtype]
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     at = 0
@@ -143,6 +144,9 @@ def _write_safetensors(path: Path, tensors: dict[str, tuple[int, ...]], dtype: s
     generator = np.random.default_rng(seed)
     with path.open("wb") as stream:
         stream.write(struct.pack("<Q", len(raw)) + raw)
+        if seed is None:
+            stream.truncate(8 + len(raw) + at)
+            return
         for shape in tensors.values():
             _write_random(stream, generator, shape, dtype)
 

@@ -1,48 +1,80 @@
-"""The last step of every ONNX export: a session is opened and the graph is run, before the folder is accepted.
+"""The last step of every ONNX export: sessions are opened and the graph is run, before the folder is accepted.
 
 The builder can write files that do not load (asymmetric int4 of tied models), that load and cannot run (a head size
-that is not a multiple of 16), or that fail on the second token (fp16 on CPUs), each without an error.
+that is not a multiple of 16), or that fail on the second token (fp16 for CPUs), each without an error.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import EdgeftError
+from edgeft.exporters.onnx.pieces import Pieces
+from edgeft.files import read_json
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    Values = dict[str, NDArray[Any]]
+
 _LENGTH = 8  # tokens of the trial text; the last is also read on its own, from the cache
 # How far cached and full logits may differ, as a share of the largest logit. Quantized activations (accuracy level 4)
 # are rounded per block, which amplifies the last bits in which one token differs from many.
-_TOLERANCE = {"fp32": 1e-4, "int8": 0.2, "int4": 0.2}
+_TOLERANCE = {"fp32": 1e-4, "fp16": 0.02, "bf16": 0.1, "int8": 0.2, "int4": 0.2}
+_WHOLE = 256 << 20  # bytes of weights up to which the graph is run in one session; above, piece by piece
 
 
-def accept(graph: Path, *, vocab_size: int, head_size: int, type_name: str) -> None:
-    """Run `graph` once on a whole text and once with its last token read from the KV cache; compare both.
+def check_runs(type_name: str) -> None:
+    """Raise an `EdgeftError` for a type that this machine's ONNX Runtime cannot try: nothing ships untried."""
+    import onnxruntime
 
-    Raises `EdgeftError` that says at which step the file fails.
+    if type_name == "bf16" and "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        raise EdgeftError(
+            "ONNX Runtime runs bf16 on CUDA devices only, and this machine's has no CUDA: the file could not be tried",
+            do="export it where onnxruntime-gpu is installed, or write onnx-fp16",
+        )
+
+
+def providers() -> list[str]:
+    import onnxruntime
+
+    known = onnxruntime.get_available_providers()
+    return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in known]
+
+
+def accept(graph: Path, *, vocab_size: int, head_size: int, type_name: str, whole: int = _WHOLE) -> None:
+    """Open `graph`, run it once on a whole text and once with its last token read from the cache; compare both.
+
+    The session that is opened reads no weights; the trial runs in one session of its own, or (above `whole` bytes) in
+    several, one after the other. Raises `EdgeftError` that says at which step the file fails.
     """
     import numpy as np
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(4)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
     try:
-        session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        session = _session(graph, plain=True)
+        pieces = Pieces(graph, providers())
+        if sum(piece.size for piece in pieces.pieces) <= whole:
+            session = _session(graph, plain=False)
     except Exception as error:  # onnxruntime raises its own classes, which derive from Exception only
         raise _refused("ONNX Runtime cannot load the exported graph", error) from None
+    run = pieces.run
+    if sum(piece.size for piece in pieces.pieces) <= whole:
+
+        def run(feeds: Mapping[str, Any]) -> Values:
+            return dict(zip(pieces.outputs, session.run(pieces.outputs, dict(feeds)), strict=True))
+
     ids = np.arange(_LENGTH, dtype=np.int64)[None] * 7 % vocab_size
+    caches = cache_names(graph.parent)
     try:
-        empty = _empty_cache(session, head_size)
-        full, _ = _run(session, ids, empty)
-        _, cache = _run(session, ids[:, :-1], empty)
-        cached, _ = _run(session, ids[:, -1:], cache)
+        empty = {name: _empty(*pieces.inputs[name], head_size) for name in caches if name in pieces.inputs}
+        full, _ = _read(run, pieces, ids, empty, caches)
+        _, cache = _read(run, pieces, ids[:, :-1], empty, caches)
+        cached, _ = _read(run, pieces, ids[:, -1:], cache, caches)
     except Exception as error:
         raise _refused("ONNX Runtime loads the exported graph and cannot run it", error) from None
     if full.shape != (1, _LENGTH, vocab_size) or not np.isfinite(full).all() or not np.isfinite(cached).all():
@@ -54,35 +86,61 @@ def accept(graph: Path, *, vocab_size: int, head_size: int, type_name: str) -> N
         )
 
 
-def _run(
-    session: Any, ids: NDArray[np.int64], past: dict[str, NDArray[Any]]
-) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
+def _session(graph: Path, *, plain: bool) -> Any:
+    """plain: without any work on the weights, which stay in their file."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    if plain:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    return onnxruntime.InferenceSession(str(graph), options, providers=providers())
+
+
+def cache_names(folder: Path) -> dict[str, str]:
+    """Input that holds the cache -> the output that is it afterwards, as `genai_config.json` names them."""
+    decoder = read_json(folder / "genai_config.json")["model"]["decoder"]
+    layers = range(int(decoder["num_hidden_layers"]))
+    found = {}
+    for key, pattern in decoder["inputs"].items():
+        if key.startswith("past_") and key.endswith("_names"):
+            after = decoder["outputs"]["present_" + key.removeprefix("past_")]
+            found |= {pattern.replace("%d", str(layer)): after.replace("%d", str(layer)) for layer in layers}
+    return found
+
+
+def _read(
+    run: Callable[[Mapping[str, Any]], Values],
+    pieces: Pieces,
+    ids: NDArray[np.int64],
+    past: Values,
+    caches: Mapping[str, str],
+) -> tuple[NDArray[np.float32], Values]:
     """(float32[1, T, V] logits, the cache afterwards) of one run."""
     import numpy as np
 
-    length = ids.shape[1] + next(iter(past.values())).shape[2]
+    before = max((value.shape[2] for name, value in past.items() if name.endswith(".key")), default=0)
+    length = ids.shape[1] + before
     named = {
         "input_ids": ids,
         "attention_mask": np.ones((1, length), dtype=np.int64),
-        "position_ids": np.arange(length - ids.shape[1], length, dtype=np.int64)[None],
+        "position_ids": np.arange(before, length, dtype=np.int64)[None],
         **past,
     }
-    names = [output.name for output in session.get_outputs()]
-    values = session.run(names, {entry.name: named[entry.name] for entry in session.get_inputs()})
-    by_name = dict(zip(names, values, strict=True))
-    logits = np.asarray(by_name.pop("logits"), dtype=np.float32)
-    return logits, {name.replace("present", "past_key_values"): value for name, value in by_name.items()}
+    given = run({name: named[name] for name in pieces.inputs if name in named})  # an adapter's are left out
+    logits = np.asarray(given["logits"], dtype=np.float32)
+    return logits, {name: given[after] for name, after in caches.items() if name in pieces.inputs}
 
 
-def _empty_cache(session: Any, head_size: int) -> dict[str, NDArray[Any]]:
+def _empty(kind: int, shape: tuple[int | str, ...], head_size: int) -> NDArray[Any]:
+    """A cache of no tokens, with the dimensions that the graph leaves open."""
     import numpy as np
+    import onnx
 
-    kinds = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-    return {
-        entry.name: np.zeros((1, entry.shape[1], 0, head_size), dtype=kinds[entry.type])
-        for entry in session.get_inputs()
-        if entry.name.startswith("past_key_values")
-    }
+    sizes = [size if isinstance(size, int) else {"b": 1, "p": 0}.get(size[0], head_size) for size in shape]
+    return np.zeros(sizes, dtype=onnx.helper.tensor_dtype_to_np_dtype(kind))
 
 
 def _refused(what: str, error: Exception) -> EdgeftError:

@@ -8,25 +8,31 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgeft.errors import InputError, ModelError, storage_errors
+from edgeft.errors import InputError, ModelError, RecipeError, storage_errors
 from edgeft.exporters import Exported, ExportSource
+from edgeft.exporters.hf import write_companions
 from edgeft.exporters.onnx import optimum
-from edgeft.exporters.onnx.accept import accept
+from edgeft.exporters.onnx.accept import accept, check_runs
+from edgeft.exporters.onnx.apart import SUFFIX, check_apart, open_for_adapters, write_adapter
 from edgeft.exporters.onnx.builder import build
-from edgeft.exporters.onnx.options import TYPES, OnnxOptions, asked, builder_options, parse_options, provider_of
-from edgeft.exporters.onnx.settings import Settings, settings_of, write_settings
-from edgeft.files import digest_text, remove_tree, walk_files
+from edgeft.exporters.onnx.late import NotCarried
+from edgeft.exporters.onnx.memory import give_back
+from edgeft.exporters.onnx.options import TYPES, OnnxOptions, builder_options, parse_options, provider_of
+from edgeft.exporters.onnx.settings import Settings, adapter_readme, settings_of, write_settings
+from edgeft.files import digest_text, remove_tree, walk_files, write_text
 from edgeft.progress import Listener, Progress, silent
 from edgeft.registry import suggestion
 from edgeft.weights import Weights
+from edgeft.weights.adapter import Adapter
 from edgeft.weights.checkpoint import read_config
 from edgeft.weights.threads import torch_threads
 
 GRAPH = "model.onnx"
-_SCRATCH = ".scratch"
+_SCRATCH, _DESCRIBED = ".scratch", "described"
 # The text decoders of builder 0.18; `check` refuses others before any weight is read.
 ARCHITECTURES = tuple(
     f"{name}ForCausalLM"
@@ -47,7 +53,7 @@ def check(base: Path, type_name: str, options: Mapping[str, Any] | None = None) 
         raise InputError(f"unknown ONNX type {type_name!r}", do=suggestion(type_name, TYPES))
     config = read_config(base)
     if (options or {}).get("backend") == "optimum":
-        optimum.python_with_optimum()
+        optimum.check(type_name)
         return
     names = config.get("architectures") or ["(none)"]
     if names[0] not in ARCHITECTURES:
@@ -73,7 +79,7 @@ def _head_size(config: Mapping[str, Any]) -> int:
 def export(
     source: ExportSource, type_name: str, folder: Path, options: Mapping[str, Any], listen: Listener = silent
 ) -> Exported:
-    """Write `model.onnx`, its data file, `genai_config.json`, the tokenizer's files and a README.md into `folder`.
+    """Write `model.onnx`, its data file, `genai_config.json`, the tokenizer's files, run.py and a README.md.
 
     options  see `OnnxOptions`
 
@@ -82,30 +88,89 @@ def export(
     """
     chosen = parse_options(options)
     check(source.base, type_name, options)
+    check_runs(type_name)
     config = read_config(source.base)
     if chosen.backend == "optimum":
         return _by_optimum(source, type_name, folder, chosen, listen)
-    tied = bool(config.get("tie_word_embeddings"))
-    switches = builder_options(chosen, type_name, tied=tied)
+    switches = builder_options(chosen, type_name, tied=bool(config.get("tie_word_embeddings")))
+    provider = provider_of(chosen, type_name)
+    adapter = _apart(source, chosen)
     threads = chosen.threads or len(os.sched_getaffinity(0))
     with _scratch(folder) as scratch, storage_errors(folder), torch_threads(threads):
-        checkpoint, weights = _checkpoint(source, scratch, chosen, listen)
-        listen(Progress(1, 3, "step", f"building the {type_name} graph"))
-        settings = settings_of(checkpoint, source.adapter, config, chosen.max_length)
-        build(
-            checkpoint,
-            folder,
-            precision=type_name,
-            options=switches,
-            cache=scratch / "cache",
-            provider=provider_of(chosen, type_name),
-            weights=weights,
-        )
-        write_settings(folder, checkpoint, settings, source, type_name)
+        if adapter:
+            write_adapter(
+                folder / f"{source.name}{SUFFIX}", adapter, "F32" if _in_floats(type_name, provider) else "F16"
+            )
+        if chosen.adapter == "only":
+            return _adapter_alone(source, type_name, folder, chosen)
+        used = replace(source, fold=False) if adapter else source
+        settings, facts = _built(used, type_name, folder, scratch, chosen, switches, provider, listen)
+        if adapter:
+            open_for_adapters(folder / GRAPH)
+        write_settings(folder, scratch / _DESCRIBED, settings, source, type_name, chosen)
     listen(Progress(2, 3, "step", "running the graph once"))
+    give_back()
     accept(folder / GRAPH, vocab_size=settings.vocab_size, head_size=_head_size(config), type_name=type_name)
     listen(Progress(3, 3, "step", "done"))
-    return Exported(_facts(source, type_name, folder, chosen, settings))
+    return Exported({**_facts(source, type_name, folder, chosen, settings), **facts})
+
+
+def _built(
+    source: ExportSource,
+    type_name: str,
+    folder: Path,
+    scratch: Path,
+    options: OnnxOptions,
+    switches: list[str],
+    provider: str,
+    listen: Listener,
+) -> tuple[Settings, dict[str, Any]]:
+    """Build the graph by the way that was chosen; what the files must say of the model, and how it went."""
+    weights = source.weights()
+    described = scratch / _DESCRIBED
+    described.mkdir()
+    write_companions(source, described, weights)
+    settings = settings_of(described, source.adapter, read_config(source.base), options.max_length)
+    give_back()  # the tokenizer of a large vocabulary
+
+    def build_with(checkpoint: Path, given: Weights | None) -> None:
+        listen(Progress(1, 3, "step", f"building the {type_name} graph"))
+        cache = scratch / "cache"
+        build(checkpoint, folder, precision=type_name, options=switches, cache=cache, provider=provider, weights=given)
+
+    if options.builder == "stock":
+        build_with(_merged(source, scratch, options, listen), None)
+        return settings, {"builder": "stock"}
+    try:
+        build_with(described, weights)
+        return settings, {"builder": "streamed"}
+    except NotCarried as error:
+        if options.builder == "streamed":
+            raise
+        build_with(_merged(source, scratch, options, listen), None)
+        return settings, {"builder": "stock", "warnings": [f"built the stock way, in memory: {error.what}"]}
+
+
+def _apart(source: ExportSource, options: OnnxOptions) -> Adapter | None:
+    if options.adapter == "merged":
+        return None
+    if source.adapter is None:
+        raise RecipeError(f"the ONNX option `adapter: {options.adapter}` needs an adapter, and there is none")
+    if options.layout != "genai":
+        raise RecipeError("transformers.js reads no adapter files", do="write adapter: merged, or layout: genai")
+    return check_apart(source.adapter)
+
+
+def _in_floats(type_name: str, provider: str) -> bool:
+    return type_name == "fp32" or (type_name in ("int8", "int4") and provider == "cpu")
+
+
+def _adapter_alone(source: ExportSource, type_name: str, folder: Path, options: OnnxOptions) -> Exported:
+    """The adapter file and nothing else; the base is another export of the same type."""
+    path = folder / f"{source.name}{SUFFIX}"
+    write_text(folder / "README.md", adapter_readme(source, path.name, type_name))
+    facts = {"format": "onnx", "type": type_name, "file": path.name, "size": path.stat().st_size, "adapter": "only"}
+    return Exported({**facts, "base": source.base_ref, "merge_base": source.folded_into()})
 
 
 def _by_optimum(source: ExportSource, type_name: str, folder: Path, chosen: OnnxOptions, listen: Listener) -> Exported:
@@ -130,24 +195,16 @@ def _scratch(folder: Path) -> Iterator[Path]:
         remove_tree(scratch)
 
 
-def _checkpoint(
-    source: ExportSource, scratch: Path, options: OnnxOptions, listen: Listener
-) -> tuple[Path, Weights | None]:
-    """What the builder reads: a checkpoint folder without weights, and the weights; or (the stock way) a whole one."""
+def _merged(source: ExportSource, scratch: Path, options: OnnxOptions, listen: Listener) -> Path:
+    """A whole checkpoint for the builder as it is: the base, or one that is merged to disk first."""
     from edgeft.exporters import hf
 
-    if options.builder == "streamed":
-        described = scratch / "described"
-        described.mkdir()
-        weights = source.weights()
-        hf.write_companions(source, described, weights)
-        return described, weights
     if source.adapter is None:
-        return source.base, None
+        return source.base
     merged = scratch / "merged"
     merged.mkdir()
     hf.export(source, merged, {} if options.threads is None else {"threads": options.threads}, listen)
-    return merged, None
+    return merged
 
 
 def _facts(
@@ -161,10 +218,22 @@ def _facts(
         "size": sum(size for name, size in sizes.items() if name.startswith(GRAPH)),
         "base": source.base_ref,
         "merge_base": source.merge_base if source.adapter else None,
-        "options": asked(options, type_name),
+        "options": _said(options, type_name),
+        "provider": options.target,
+        "adapter": options.adapter if source.adapter else None,
         "vocab_size": settings.vocab_size,
         "context_length": settings.context_length,
         "stop_ids": list(settings.stop_ids),
         "chat_template": digest_text(settings.template) if settings.template else None,
         "tried": "one text whole, and its last token from the cache",
     }
+
+
+def _said(options: OnnxOptions, type_name: str) -> dict[str, Any]:
+    """The options that decide how weights are stored."""
+    if type_name not in ("int8", "int4"):
+        return {}
+    if options.backend == "optimum":
+        return {"block_size": options.block, "accuracy_level": options.accuracy_level}
+    names = ("symmetric", "accuracy_level", "algorithm", "head", "layers", "embeddings")
+    return {"block_size": options.block, **{name: getattr(options, name) for name in names}}

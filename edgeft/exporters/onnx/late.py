@@ -13,13 +13,17 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from edgeft.errors import EdgeftError
+from edgeft.errors import ModelError
 from edgeft.weights.deferred import Deferred
 from edgeft.weights.dtypes import torch_dtype
 from edgeft.weights.fold import Cast
 
 if TYPE_CHECKING:
     import torch
+
+
+class NotCarried(ModelError):
+    """Something that the streamed way does not carry, and the builder alone may; `do` says how."""
 
 
 STOCK = "use onnxruntime-genai's own way, which holds the whole model in memory: --builder stock"
@@ -183,7 +187,7 @@ def _worked(func: Any, args: Any, kwargs: Any) -> Any:
         return part.to("meta") if isinstance(part, torch.Tensor) and not is_late(part) else _hollow(part)
 
     if func._schema.is_mutable:
-        raise EdgeftError(f"the streamed export does not carry the builder's step {func}", do=STOCK)
+        raise NotCarried(f"the streamed export does not carry the builder's step {func}", do=STOCK)
     if not any(isinstance(result.type, torch.TensorType) for result in func._schema.returns):
         return func(*tree_map(values, args), **tree_map(values, kwargs))
     shape = func(*tree_map(hollow, args), **tree_map(hollow, kwargs))

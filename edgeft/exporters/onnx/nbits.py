@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from edgeft.errors import EdgeftError
-from edgeft.exporters.onnx.late import STOCK
+from edgeft.exporters.onnx.late import STOCK, NotCarried
 from edgeft.exporters.onnx.slabs import FloatSlabs, columns, float_array, initializer
 
 if TYPE_CHECKING:
@@ -197,14 +196,14 @@ class _Quantized:
     def _slabs(self) -> Iterator[Arrays]:
         slabs = getattr(self.tensor, "slabs", None)
         if not isinstance(slabs, FloatSlabs):
-            raise EdgeftError(
+            raise NotCarried(
                 f"the streamed export does not quantize the initializer {self.tensor.name!r}, which is no weight of "
                 "the checkpoint",
                 do=STOCK,
             )
         if self.how.algorithm == "gather":
             if slabs.turned:
-                raise EdgeftError("the streamed export does not quantize a turned embedding", do=STOCK)
+                raise NotCarried("the streamed export does not quantize a turned embedding", do=STOCK)
             yield from _gathered(slabs.source, self.how)
             return
         wanted = max(1, _SLAB // (4 * self.tensor.shape[0]))

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgeft.errors import EdgeftError, MissingError, ModelError
+from edgeft.errors import EdgeftError, MissingError, ModelError, RecipeError
 from edgeft.exporters import ExportSource
 from edgeft.exporters.onnx.options import OnnxOptions
 from edgeft.exporters.onnx.settings import CONFIG, Settings, settings_of, write_settings
@@ -33,6 +33,14 @@ _PROBE = (
 _WORKER = Path(__file__).with_name("optimum_worker.py")
 _GRAPH = "model.onnx"
 _BITS = {"int8": 8, "int4": 4}
+_TYPES = ("fp32", *_BITS)
+
+
+def check(type_name: str) -> None:
+    """Raise a `RecipeError` for a type that is not made this way, a `MissingError` when optimum is not there."""
+    if type_name not in _TYPES:
+        raise RecipeError(f"backend: optimum makes no {type_name}", do=f"it makes {', '.join(_TYPES)}")
+    python_with_optimum()
 
 
 def python_with_optimum() -> Path:
@@ -73,11 +81,11 @@ def export(
         quantize(
             folder / _GRAPH,
             bits=_BITS[type_name],
-            block_size=options.block_size,
+            block_size=options.block,
             accuracy_level=options.accuracy_level,
         )
     write_json(folder / CONFIG, runtime_settings(folder, config, head_size))
-    write_settings(folder, merged, settings, source, type_name)
+    write_settings(folder, merged, settings, source, type_name, options)
     return settings, versions
 
 

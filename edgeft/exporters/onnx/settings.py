@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeft.exporters import ExportSource
-from edgeft.exporters.onnx.options import TYPES
+from edgeft.exporters.onnx.options import TYPES, OnnxOptions
+from edgeft.exporters.onnx.run_script import run_script
+from edgeft.exporters.onnx.web import COMMANDS, called, lay_out
 from edgeft.files import read_json, write_json, write_text
 
 CONFIG = "genai_config.json"
@@ -58,14 +60,29 @@ def settings_of(checkpoint: Path, adapter: Path | None, config: Mapping[str, Any
     )
 
 
-def write_settings(folder: Path, checkpoint: Path, settings: Settings, source: ExportSource, type_name: str) -> None:
-    """Replace the builder's settings and tokenizer files in `folder`, and write its README."""
-    _write_genai_config(folder / CONFIG, settings)
+def write_settings(
+    folder: Path, checkpoint: Path, settings: Settings, source: ExportSource, type_name: str, options: OnnxOptions
+) -> None:
+    """Replace the builder's settings and tokenizer files in `folder`, and write its README and run.py."""
+    _write_genai_config(folder / CONFIG, settings, options)
     _write_tokenizer(folder, checkpoint, settings)
-    write_text(folder / "README.md", _readme(source, settings, type_name))
+    write_text(folder / "README.md", _readme(source, settings, type_name, options))
+    write_text(folder / "run.py", run_script(settings.template, _special_tokens(folder / _TOKENIZER_CONFIG)))
+    if options.layout == "transformers.js":
+        lay_out(folder, checkpoint, type_name, options.target)
 
 
-def _write_genai_config(path: Path, settings: Settings) -> None:
+def _special_tokens(path: Path) -> dict[str, str]:
+    """The special tokens that a template may name: "bos_token" -> "<s>"."""
+    found = {}
+    for key, value in read_json(path).items():
+        text = value.get("content") if isinstance(value, dict) else value
+        if key.endswith("_token") and isinstance(text, str):
+            found[key] = text
+    return found
+
+
+def _write_genai_config(path: Path, settings: Settings, options: OnnxOptions) -> None:
     config = read_json(path)
     model = config["model"]
     model["eos_token_id"] = list(settings.stop_ids)
@@ -73,6 +90,8 @@ def _write_genai_config(path: Path, settings: Settings) -> None:
     model["bos_token_id"] = settings.bos_id if settings.bos_id is not None else settings.pad_id  # the key is required
     model["context_length"] = settings.context_length
     config["search"]["max_length"] = settings.max_length
+    if options.target == "cpu":  # an fp16 graph was made for another provider
+        model["decoder"]["session_options"]["provider_options"] = []
     write_json(path, config)
 
 
@@ -95,22 +114,52 @@ def _write_tokenizer(folder: Path, checkpoint: Path, settings: Settings) -> None
         write_text(folder / _TEMPLATE, settings.template)
 
 
-def _readme(source: ExportSource, settings: Settings, type_name: str) -> str:
+def _readme(source: ExportSource, settings: Settings, type_name: str, options: OnnxOptions) -> str:
     made = f"tuned from `{source.base_ref}`" if source.adapter and source.base_ref else f"`{source.base_ref}`"
     stops = json.dumps(list(settings.stop_ids))
+    device = {"cpu": "CPUs", "mobile": "phones and small boards", "web": "browsers"}[options.device]
+    python = _PYTHON.replace("MAX_LENGTH", str(settings.max_length))
+    if options.adapter == "apart":  # as run.py does by itself
+        python = python.replace("generator.append", _ACTIVATE.replace("NAME", source.name) + "generator.append", 1)
+    web = COMMANDS.replace("DTYPE", called(type_name, options.target)[0]) if options.layout == "transformers.js" else ""
     return f"""# {source.name}, ONNX {type_name}
 
-{made[:1].upper()}{made[1:]}, for ONNX Runtime's generate() on CPUs: {TYPES[type_name]}.
+{made[:1].upper()}{made[1:]}, for ONNX Runtime on {device} ({options.target}): {TYPES[type_name]}.
 Context {settings.context_length} tokens; generation ends at the token ids {stops}.
 
 With edgeft, from this folder:
 
     edgeft chat .
 
-Python (`pip install onnxruntime-genai`), from this folder:
+Without edgeft, with plain ONNX Runtime (`pip install onnxruntime tokenizers numpy`):
+
+    python run.py
+
+Python with onnxruntime-genai (`pip install onnxruntime-genai`), from this folder:
 
 ```python
-{_PYTHON.replace("MAX_LENGTH", str(settings.max_length))}```
+{python}```
+{web}"""
+
+
+_ACTIVATE = """adapters = og.Adapters(model)  # without these three lines it answers as the base
+adapters.load("NAME.onnx_adapter", "NAME")
+generator.set_active_adapter(adapters, "NAME")
+"""
+
+
+def adapter_readme(source: ExportSource, file: str, type_name: str) -> str:
+    """The README.md beside an adapter file that stands alone."""
+    return f"""# {source.name}, an adapter for ONNX Runtime
+
+`{file}` goes on `{source.base_ref or "its base"}`, exported with `adapter: apart` as {type_name}; copy it beside that
+folder's `model.onnx`, or load it from where it is:
+
+```python
+adapters = og.Adapters(model)
+adapters.load("{file}", "{source.name}")
+generator.set_active_adapter(adapters, "{source.name}")
+```
 """
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SLAB = 16 << 20  # bytes of the source that are held at once
-_AT_ONCE = 4 << 20  # bytes up to which a transposed tensor is turned in one piece
+_AT_ONCE = 32 << 20  # bytes up to which a transposed tensor is turned in one piece
 
 
 class Slabs(Protocol):

@@ -16,8 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from edgeft.errors import EdgeftError, ModelError
-from edgeft.exporters.onnx.late import STOCK, is_late, late
+from edgeft.exporters.onnx.late import STOCK, NotCarried, is_late, late
 from edgeft.weights import Deferred, Weights
 from edgeft.weights.dtypes import FLOATS, torch_dtype
 from edgeft.weights.fold import Cast
@@ -32,7 +31,7 @@ def streamed(base: Any, weights: Weights, scratch: Path) -> Iterator[None]:
     """Let the builder's classes (subclasses of `base`) take `weights` in the place of a checkpoint's.
 
     scratch  a folder for values that wait for their place in the file
-    Raises `ModelError` or `EdgeftError` with the way out for what the hooks do not carry.
+    Raises `NotCarried` with the way out for what the hooks do not carry.
     """
     _check_version()
     before = {name: base.__dict__[name] for name in ("load_weights", "make_initializer", "to_nbits")}
@@ -46,7 +45,7 @@ def streamed(base: Any, weights: Weights, scratch: Path) -> Iterator[None]:
             before["make_initializer"](self, tensor, name, to=to, raw=raw)
             return
         if raw:
-            raise EdgeftError(f"the streamed export does not carry the encoded initializer {name!r}", do=STOCK)
+            raise NotCarried(f"the streamed export does not carry the encoded initializer {name!r}", do=STOCK)
         _register(self, tensor, name, to)
 
     def to_nbits(self: Any) -> Any:
@@ -68,7 +67,7 @@ def _check_version() -> None:
     import onnxruntime_genai
 
     if onnxruntime_genai.__version__ not in VERSIONS:
-        raise EdgeftError(
+        raise NotCarried(
             f"the streamed export knows onnxruntime-genai {', '.join(VERSIONS)}, installed is "
             f"{onnxruntime_genai.__version__}",
             do=f"pip install onnxruntime-genai=={VERSIONS[-1]}, or {STOCK}",
@@ -86,10 +85,10 @@ def _check_builder(builder: Any) -> None:
     }
     for what, found in refused.items():
         if found:
-            raise EdgeftError(f"the streamed export does not carry {what}", do=STOCK)
+            raise NotCarried(f"the streamed export does not carry {what}", do=STOCK)
     for name in ("make_initializer", "to_nbits", "save_model"):
         if any(name in cls.__dict__ for cls in type(builder).__mro__[:-2]):
-            raise EdgeftError(f"the streamed export does not carry {type(builder).__name__}'s own {name}", do=STOCK)
+            raise NotCarried(f"the streamed export does not carry {type(builder).__name__}'s own {name}", do=STOCK)
 
 
 def _hollow_model(builder: Any, weights: Weights) -> Any:
@@ -159,8 +158,8 @@ def _check_surplus(model: Any, weights: Weights) -> None:
         raise _unmapped(f"the checkpoint's {surplus[0]!r} is no weight of {type(model).__name__}")
 
 
-def _unmapped(what: str) -> ModelError:
-    return ModelError(f"the streamed export cannot place the checkpoint's weights: {what}", do=STOCK)
+def _unmapped(what: str) -> NotCarried:
+    return NotCarried(f"the streamed export cannot place the checkpoint's weights: {what}", do=STOCK)
 
 
 def _register(builder: Any, tensor: Any, name: str, to: Any) -> None:

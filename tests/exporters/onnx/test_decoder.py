@@ -92,8 +92,8 @@ def test_nothing_of_this_machine_is_in_the_files(exported: Get, tiny_llama: Path
 
     folder, _ = exported("int4")
     assert sorted(name for name, _ in walk_files(folder)) == [
-        "README.md", "chat_template.jinja", "genai_config.json", "model.onnx", "model.onnx.data", "tokenizer.json",
-        "tokenizer_config.json",
+        "README.md", "chat_template.jinja", "genai_config.json", "model.onnx", "model.onnx.data", "run.py",
+        "tokenizer.json", "tokenizer_config.json",
     ]  # fmt: skip
     for _, path in walk_files(folder):
         data = path.read_bytes()
@@ -244,8 +244,8 @@ def test_what_is_refused_before_any_work(
 
 
 def test_an_unknown_type(tiny_llama: Path) -> None:
-    with pytest.raises(InputError, match="unknown ONNX type 'fp16'"):
-        check(tiny_llama, "fp16")
+    with pytest.raises(InputError, match="unknown ONNX type 'int3'"):
+        check(tiny_llama, "int3")
     for name in TYPES:
         check(tiny_llama, name)
 
