@@ -58,7 +58,8 @@ def family_of(config: Mapping[str, Any]) -> Any:
     names = config.get("architectures")
     name = names[0] if isinstance(names, list) and names else config.get("model_type")
     if name not in FAMILIES:
+        what = f"the architecture {name!r}" if name else "a model whose config.json names no architecture"
         raise ModelError(
-            f"edgeft cannot write the architecture {name!r} as GGUF", do=f"architectures: {', '.join(sorted(FAMILIES))}"
+            f"edgeft cannot write {what} as GGUF", do=f"architectures: {', '.join(sorted(FAMILIES))}"
         )
     return FAMILIES[str(name)].load()
