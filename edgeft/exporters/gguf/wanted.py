@@ -81,7 +81,8 @@ def _pattern(text: str) -> str:
     try:
         re.compile(text)
     except re.error as error:
-        raise InputError(f"{text!r} is not a regular expression: {error}", do="such as ffn_down or attn_(q|k)") from None
+        what = f"{text!r} is not a regular expression: {error}"
+        raise InputError(what, do="such as ffn_down or attn_(q|k)") from None
     return text
 
 
