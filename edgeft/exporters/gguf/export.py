@@ -35,6 +35,11 @@ _LONGEST = 127  # bytes that llama.cpp's quantizer keeps of a name
 def check(base: Path, type_name: str) -> None:
     """Raise an `InputError` when this base cannot be exported as this type. Reads JSON only; imports nothing heavy."""
     file_type(type_name)
+    check_base(base)
+
+
+def check_base(base: Path) -> None:
+    """Raise a `ModelError` when a base's family, settings or tokenizer cannot be said in GGUF. Reads JSON only."""
     config = model_config(base)
     family_of(config).check(config)
     read_vocabulary(base, config)

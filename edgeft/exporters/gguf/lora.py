@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from edgeft.errors import InputError, ModelError, storage_errors
 from edgeft.exporters import Exported, ExportSource
 from edgeft.exporters.gguf import card, ollama
-from edgeft.exporters.gguf.export import available_cores, file_name
+from edgeft.exporters.gguf.export import available_cores, check_base, file_name
 from edgeft.exporters.gguf.export import export as export_model
 from edgeft.exporters.gguf.families import family_of, model_config
 from edgeft.exporters.gguf.places import Place, places
@@ -56,9 +56,7 @@ _NO_PLACE = {
 def check(base: Path, type_name: str) -> None:
     """Raise an `InputError` when no adapter of this base can be written as this type. Reads JSON only."""
     _ggml_type(type_name)
-    config = model_config(base)
-    family_of(config).check(config)
-    read_vocabulary(base, config)
+    check_base(base)
 
 
 def export(
