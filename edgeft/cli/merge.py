@@ -166,13 +166,12 @@ def _check(base: Path, adapter: Path, merged: Path, merge_base: str, *, as_json:
 
 def _check_gguf(base: Path, adapter: Path, path: Path, merge_base: str, *, as_json: bool) -> None:
     """A GGUF file's tensors against base and adapter folded here; code 4 when they are not those."""
-    from edgeft.exporters.gguf.families import family_of
+    from edgeft.exporters.gguf.families import family_of, model_config
     from edgeft.weights import open_weights
-    from edgeft.weights.checkpoint import read_config
     from edgeft.weights.compare import compare
     from edgeft.weights.gguf_file import open_gguf
 
-    config = read_config(base)
+    config = model_config(base)
     wanted = family_of(config).tensors(config, open_weights(base, adapter, merge_base=merge_base))
     found = compare(wanted, open_gguf(path))
     if as_json:

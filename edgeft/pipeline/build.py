@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import glob
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -228,6 +229,7 @@ def run_stage(
     made_of |= {role: {"target": "", "kind": "path", "ref": str(path)} for role, path in given.sources.items()}
     parts = {"stage": name, "version": stage.VERSION, "params": params.model_dump(mode="json"), "inputs": made_of}
     try:
+        _sweep(out)
         files.remove_tree(partial)
         partial.mkdir(parents=True)
         scratch.mkdir(exist_ok=True)
@@ -253,3 +255,23 @@ def run_stage(
     finally:
         for folder in (partial, scratch):
             files.remove_tree(folder)
+
+
+def _sweep(out: Path) -> None:
+    """Remove what processes that were killed have left beside `out`: folders with the number of one that is gone."""
+    for path in out.parent.glob(f".{glob.escape(out.name)}.*.*"):
+        number, _, kind = path.name.removeprefix(f".{out.name}.").partition(".")
+        if kind in ("partial", "scratch") and number.isdigit() and not _running(int(number)):
+            files.remove_tree(path)
+
+
+def _running(number: int) -> bool:
+    if os.name == "nt":
+        return True  # 0 is no harmless signal there
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True

@@ -16,7 +16,7 @@ from typing import Any
 from edgeft.errors import InputError, storage_errors
 from edgeft.exporters import Exported, ExportSource
 from edgeft.exporters.gguf import card, ollama
-from edgeft.exporters.gguf.families import family_of
+from edgeft.exporters.gguf.families import family_of, left_out, model_config
 from edgeft.exporters.gguf.imatrix import Imatrix, read_imatrix
 from edgeft.exporters.gguf.layout import Layout, in_need, layout
 from edgeft.exporters.gguf.quantize import Quantizer
@@ -27,7 +27,6 @@ from edgeft.exporters.gguf.writer import Header, write_file
 from edgeft.files import digest_file, digest_text, write_text
 from edgeft.progress import Listener, silent
 from edgeft.weights import Deferred, Weights
-from edgeft.weights.checkpoint import read_config
 from edgeft.weights.threads import torch_threads
 
 PLAIN = ("F32", "F16", "BF16")
@@ -37,7 +36,12 @@ _LONGEST = 127  # bytes that llama.cpp's quantizer keeps of a name
 def check(base: Path, type_name: str, options: Mapping[str, Any] | None = None) -> None:
     """Raise an `InputError` when this base cannot be exported as this type. Reads JSON only; imports nothing heavy."""
     file_type(type_name)
-    config = read_config(base)
+    check_base(base)
+
+
+def check_base(base: Path) -> None:
+    """Raise a `ModelError` when a base's family, settings or tokenizer cannot be said in GGUF. Reads JSON only."""
+    config = model_config(base)
     family_of(config).check(config)
     read_vocabulary(base, config)
 
@@ -78,7 +82,9 @@ def export(
     if len(paths) > 1:
         refused: str | None = f"Ollama takes no shards; llama-gguf-split --merge {paths[0].name} OUT joins them"
     else:
-        refused = ollama.write_modelfile(folder, paths[0].name, source.base, parts.vocabulary, read_config(source.base))
+        refused = ollama.write_modelfile(
+            folder, paths[0].name, source.base, parts.vocabulary, model_config(source.base)
+        )
     what = f"{kind.name}, {kind.help}" + (f", in {len(paths)} files" if len(paths) > 1 else "")
     write_text(folder / "README.md", card.readme(source, card.Shipped(paths[0].name, what, size, refused)))
     facts = _facts(source, kind, parts, plan) | {
@@ -86,6 +92,8 @@ def export(
         "size": size,
         "modelfile": refused or ollama.FILE,
     }
+    if parts.left_out:
+        facts["left_out"] = parts.left_out
     if len(paths) > 1:
         facts["shards"] = [path.name for path in paths]
     if imatrix and wanted.imatrix:
@@ -106,18 +114,20 @@ class Parts:
     metadata: list[tuple[str, Any, str]]
     tensors: dict[str, Deferred]
     vocabulary: Vocabulary
+    left_out: int = 0  # tensors of the checkpoint that are no part of the text model
 
 
 def parts_of(source: ExportSource, kind: FileType, imatrix: Imatrix | None, weights: Weights | None = None) -> Parts:
     """Metadata, tensors and vocabulary of a source; `weights` in place of its own."""
-    config = read_config(source.base)
+    config = model_config(source.base)
     family = family_of(config)
     family.check(config)
     taught = source.taught()
     vocabulary = as_taught(read_vocabulary(source.base, config), taught.chat_template, taught.stop_ids)
-    tensors: dict[str, Deferred] = family.tensors(config, source.weights() if weights is None else weights)
+    weights = source.weights() if weights is None else weights
+    tensors: dict[str, Deferred] = family.tensors(config, weights)
     metadata = _metadata(source, config, kind, family, vocabulary, tensors, imatrix)
-    return Parts(family.ARCH, metadata, tensors, vocabulary)
+    return Parts(family.ARCH, metadata, tensors, vocabulary, left_out(config, weights))
 
 
 def _facts(source: ExportSource, kind: FileType, parts: Parts, plan: Layout) -> dict[str, Any]:

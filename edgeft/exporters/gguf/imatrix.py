@@ -121,7 +121,10 @@ def _read_gguf(path: Path) -> Imatrix:
     import gguf
     import numpy as np
 
-    reader = gguf.GGUFReader(path)
+    try:
+        reader = gguf.GGUFReader(path)
+    except (ValueError, KeyError, IndexError, OverflowError, MemoryError):  # numpy's words about a piece of it
+        raise ValueError("the file is cut short or damaged") from None
     kind = _value(reader, "general.type")
     if kind != "imatrix":
         raise ValueError(f"its general.type is {kind!r}")

@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import ModelError
-from edgeft.exporters.gguf.families import family_of
+from edgeft.exporters.gguf.families import family_of, model_config
 from edgeft.exporters.gguf.families.rearranged import ColumnBlocks
 from edgeft.exporters.gguf.imatrix import Entry, Imatrix
 from edgeft.progress import Listener, Progress, silent
 from edgeft.weights import Deferred, open_weights
-from edgeft.weights.checkpoint import read_config
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +49,7 @@ def compute(
 
     if not rows:
         raise ModelError("there are no rows to compute an importance matrix on")
-    config = read_config(base)
+    config = model_config(base)
     tensors = family_of(config).tensors(config, open_weights(base))
     model = open_tuned(base, adapter) if adapter else open_base(base)
     entries, unseen = watch(model, tensors, rows, listen=listen)

@@ -16,7 +16,7 @@ from pathlib import Path
 from edgeft.errors import EdgeftError
 from edgeft.exporters.gguf.ggml import dry_run
 from edgeft.exporters.gguf.types import NEED_IMATRIX, FileType
-from edgeft.exporters.gguf.wanted import Wanted
+from edgeft.exporters.gguf.wanted import Wanted, check_found
 from edgeft.exporters.gguf.writer import Header, Metadata, scratch_file, write_header
 from edgeft.weights import Deferred
 
@@ -80,6 +80,7 @@ def prepared(arch: str, metadata: Metadata, tensors: Mapping[str, Deferred], fol
 
 def ask(path: str, file_type: FileType, tensors: Mapping[str, Deferred], wanted: Wanted) -> Layout:
     """llama.cpp's answer about a file made by `prepared`."""
+    check_found(wanted, tensors)
     text = dry_run(
         path,
         file_type.number,

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from edgeft.errors import InputError, ModelError, storage_errors
 from edgeft.exporters import Exported, ExportSource
 from edgeft.exporters.gguf import card, ollama
-from edgeft.exporters.gguf.export import available_cores, file_name
+from edgeft.exporters.gguf.export import available_cores, check_base, file_name
 from edgeft.exporters.gguf.export import export as export_model
-from edgeft.exporters.gguf.families import family_of
+from edgeft.exporters.gguf.families import family_of, model_config
 from edgeft.exporters.gguf.places import Place, places
 from edgeft.exporters.gguf.quantize import Quantizer
 from edgeft.exporters.gguf.types import file_type
@@ -30,7 +30,7 @@ from edgeft.progress import Listener, silent
 from edgeft.registry import suggestion
 from edgeft.weights import Deferred, Weights
 from edgeft.weights.adapter import CONFIG, Adapter, Lora
-from edgeft.weights.checkpoint import read_config, read_table
+from edgeft.weights.checkpoint import read_table
 from edgeft.weights.fold import Finite
 from edgeft.weights.merged import open_parts
 from edgeft.weights.threads import torch_threads
@@ -57,9 +57,7 @@ _NO_PLACE = {
 def check(base: Path, type_name: str, options: Mapping[str, Any] | None = None) -> None:
     """Raise an `InputError` when no adapter of this base can be written as this type. Reads JSON only."""
     _ggml_type(type_name)
-    config = read_config(base)
-    family_of(config).check(config)
-    read_vocabulary(base, config)
+    check_base(base)
 
 
 def export(
@@ -77,7 +75,7 @@ def export(
     if source.adapter is None:
         raise InputError("there is no adapter to write", do="give --adapter, or export the base: gguf-f16")
     _check_adapter(source.adapter)
-    config = read_config(source.base)
+    config = model_config(source.base)
     family = family_of(config)
     family.check(config)
     with_base = options.get("with_base")

@@ -6,7 +6,7 @@ Called by `export` and `sizes`. The keys are those of `export:` entries in a rec
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,13 +42,13 @@ class Wanted:
 
 
 def wanted_of(options: Mapping[str, Any], kind: FileType) -> Wanted:
-    """Read the options of an export. An `InputError` for types that do not exist, and for what an unquantized file
-    cannot have (llama.cpp ignores overrides and imatrix there)."""
+    """Read the options of an export. An `InputError` for types that do not exist, broken patterns, and for what an
+    unquantized file cannot have (llama.cpp ignores overrides and imatrix there)."""
     pairs = options.get("tensor_types") or ()
     pairs = pairs.items() if isinstance(pairs, Mapping) else pairs
     size = options.get("max_shard_size")
     found = Wanted(
-        tuple((str(pattern), _tensor_type(type_name)) for pattern, type_name in pairs),
+        tuple((_pattern(str(pattern)), _tensor_type(type_name)) for pattern, type_name in pairs),
         _optional(options.get("token_embedding_type")),
         _optional(options.get("output_tensor_type")),
         Path(options["imatrix"]) if options.get("imatrix") else None,
@@ -67,6 +67,23 @@ def shard_bytes(text: str) -> int:
     if size < 1:
         raise InputError(f"{text!r} is not the size of a file", do="write it as 2GB or 500MB")
     return size
+
+
+def check_found(wanted: Wanted, names: Collection[str]) -> None:
+    """An `InputError` for a pattern that is found in no tensor's name: it would be ignored without a word."""
+    for pattern, _ in wanted.tensor_types:
+        if not any(re.search(pattern, name) for name in names):
+            some = next((name for name in names if name.startswith("blk.")), next(iter(names), ""))
+            raise InputError(f"no tensor of this model has {pattern!r} in its name", do=f"names are like {some}")
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        what = f"{text!r} is not a regular expression: {error}"
+        raise InputError(what, do="such as ffn_down or attn_(q|k)") from None
+    return text
 
 
 def _optional(name: Any) -> str | None:

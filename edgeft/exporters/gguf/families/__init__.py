@@ -7,6 +7,7 @@ A family module gives
     metadata(config, put) -> None         put(key, value, kind): hyper-parameters, as llama.cpp reads them
     tensors(config, weights) -> dict      GGUF tensor name -> `Deferred`, in file order
 
+`nested` finds the text part of checkpoints of text and images.
 `decoder`, `rope`, `experts` and `rearranged` are what they share. Adding one is one file, one row here, one row in the
 oracle test's table and one in docs/families.md, which says how.
 """
@@ -14,15 +15,20 @@ oracle test's table and one in docs/families.md, which says how.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from edgeft.errors import ModelError
+from edgeft.exporters.gguf.families.nested import OUTER, Nested, flat, left_out
 from edgeft.registry import Row, Table
+from edgeft.weights.checkpoint import read_config
 
 
 def _row(module: str, what: str) -> Row:
     return Row(f"edgeft.exporters.gguf.families.{module}", what)
 
+
+__all__ = ["FAMILIES", "family_of", "left_out", "model_config"]
 
 FAMILIES: Table = {
     "ArceeForCausalLM": _row("arcee", "Arcee AFM"),
@@ -53,12 +59,17 @@ FAMILIES: Table = {
 }
 
 
+def model_config(base: Path) -> dict[str, Any]:
+    """config.json of a checkpoint folder; of one of text and images, its text part's (see `nested`)."""
+    return flat(read_config(base))
+
+
 def family_of(config: Mapping[str, Any]) -> Any:
     """The module of a model's family. A `ModelError` lists the families there are."""
     names = config.get("architectures")
     name = names[0] if isinstance(names, list) and names else config.get("model_type")
     if name not in FAMILIES:
-        raise ModelError(
-            f"edgeft cannot write the architecture {name!r} as GGUF", do=f"architectures: {', '.join(sorted(FAMILIES))}"
-        )
-    return FAMILIES[str(name)].load()
+        what = f"the architecture {name!r}" if name else "a model whose config.json names no architecture"
+        raise ModelError(f"edgeft cannot write {what} as GGUF", do=f"architectures: {', '.join(sorted(FAMILIES))}")
+    family = FAMILIES[str(name)].load()
+    return Nested(family) if OUTER in config else family

@@ -68,7 +68,7 @@ def check_model(model: Mapping[str, Any]) -> None:
     """Settings of a BPE that GGUF has no word for."""
     for name in ("continuing_subword_prefix", "end_of_word_suffix", "dropout"):
         if model.get(name):
-            raise ModelError(f"the tokenizer has a {name}; GGUF cannot say that")
+            raise ModelError(f"the tokenizer uses {name}; GGUF cannot say that")
 
 
 def _name(pre: Recognised, model: Mapping[str, Any], table: Table, ranks: Ranks) -> tuple[str, tuple[str, ...]]:
