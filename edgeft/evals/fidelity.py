@@ -7,6 +7,7 @@ wrong template is not taken for a wrong tokenizer, nor that for quantization.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,11 +24,13 @@ from edgeft.progress import Listener, Progress, silent
 from edgeft.registry import Row as TableRow
 from edgeft.runtimes.protocol import Runtime
 
+REFUSED = "refused"
+_LONGEST_TOKEN = 32  # characters of the text of a BOS token
 EXAMPLES = 5  # differences that are told in full; all are counted
 # Mean KL in nats beyond which a file is not the trained model in another form but another model. Float types only round
 # (measured: 1e-12 to 4e-5), 8 bits come near it (6e-5 to 1e-3); what 4 bits cost depends on the model (4e-3 to 0.12).
 WORST_MEAN_KL = {"float": 0.01, "8-bit": 0.05, "fewer bits": 1.0}
-_PRECISION = {"f32": "float", "f16": "float", "bf16": "float", "fp32": "float", "fp16": "float"} | {
+PRECISION = {"f32": "float", "f16": "float", "bf16": "float", "fp32": "float", "fp16": "float"} | {
     "q8_0": "8-bit",
     "int8": "8-bit",
 }
@@ -133,7 +136,7 @@ def _attempt(do: Callable[[], Any]) -> Any:
     try:
         return do()
     except EdgeftError as error:
-        return f"refused: {error.what}" if error.what else "refused"
+        return f"{REFUSED}: {error.what}" if error.what else REFUSED
 
 
 class _Tally:
@@ -141,18 +144,39 @@ class _Tally:
 
     def __init__(self) -> None:
         self.n = self.equal = 0
+        self.kinds: Counter[str] = Counter()
         self.examples: list[dict[str, Any]] = []
 
     def add(self, name: str, wanted: Any, given: Any) -> None:
         self.n += 1
         if wanted == given:
             self.equal += 1
-        elif len(self.examples) < EXAMPLES:
+            return
+        self.kinds[_kind(wanted, given)] += 1
+        if len(self.examples) < EXAMPLES:
             self.examples.append(_difference(name, wanted, given))
 
     def as_json(self) -> dict[str, Any]:
         share = self.equal / self.n if self.n else 1.0
-        return {"n": self.n, "equal": self.equal, "share": round(share, 6), "differences": self.examples}
+        return {
+            "n": self.n,
+            "equal": self.equal,
+            "share": round(share, 6),
+            "kinds": dict(sorted(self.kinds.items())),
+            "differences": self.examples,
+        }
+
+
+def _kind(wanted: Any, given: Any) -> str:
+    """How two texts or lists of ids differ: "start dropped" and "start added" are BOS tokens."""
+    if isinstance(given, str) and (not isinstance(wanted, str) or given.startswith(REFUSED)):
+        return "refused"
+    most = 1 if isinstance(wanted, list) else _LONGEST_TOKEN
+    if given and 0 < len(wanted) - len(given) <= most and wanted[len(wanted) - len(given) :] == given:
+        return "start dropped"
+    if wanted and 0 < len(given) - len(wanted) <= most and given[len(given) - len(wanted) :] == wanted:
+        return "start added"
+    return "shortened" if wanted[: len(given)] == given else "other"
 
 
 def _difference(name: str, wanted: Any, given: Any) -> dict[str, Any]:
@@ -215,6 +239,11 @@ def figures(fidelity: dict[str, Any]) -> dict[str, Estimate]:
     return found
 
 
+def precision_of(type_name: str) -> str:
+    """ "float", "8-bit" or "fewer bits": a key of `WORST_MEAN_KL`."""
+    return PRECISION.get(type_name, "fewer bits")
+
+
 def requirements(fidelity: dict[str, Any], type_name: str) -> list[Check]:
     """What every file must have, whether or not a recipe asks: each check names its cause. `type_name` ("f16",
     "q4_k_m") says how near its logits must be."""
@@ -224,7 +253,7 @@ def requirements(fidelity: dict[str, Any], type_name: str) -> list[Check]:
         _equal("token ids equal on awkward strings", fidelity["awkward"], _tokenizer_cause(fidelity)),
         _stop_ids(fidelity["stop_ids"]),
         _stops(fidelity.get("answers", {"n": 0})),
-        _logits(fidelity["logits"], _PRECISION.get(type_name, "fewer bits")),
+        _logits(fidelity["logits"], precision_of(type_name)),
     ]
 
 
@@ -286,5 +315,5 @@ def _logits(part: dict[str, Any], precision: str) -> Check:
     passed = kl <= worst
     detail = f"mean KL {kl:.4g} nats, top-1 agreement {100 * top:.1f} % over {part['all']['positions']} positions"
     if not passed:
-        detail += f"; more than {worst:g} nats is not what {precision} costs: the conversion is wrong"
+        detail += f"; more than {worst:g} nats is not what {precision} costs"
     return required(name, passed, detail, value=kl, n=part["all"]["positions"])

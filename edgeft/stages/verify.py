@@ -58,6 +58,7 @@ class Params(BaseModel):
 
 def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
     extras.require("eval")
+    from edgeft.evals import diagnosis
     from edgeft.evals import fidelity as judging
     from edgeft.evals.gates import required
 
@@ -81,12 +82,17 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
         tuned = inputs.get("tuned")
         known = list(files.read_jsonl(tuned.file(ROWS))) if tuned else []
         found["answers"] = judging.compare_answers(known, evaluation.rows) if evaluation else {"n": 0}
-        checks += judging.requirements(found, _precision(inputs["export"]))
+        found["conversion"] = _conversion(inputs, work)
+        type_name = _precision(inputs["export"])
+        checks += [*judging.requirements(found, type_name), *diagnosis.checks(found)]
+        precision = judging.precision_of(type_name)
+        found["diagnosis"] = diagnosis.diagnose(found, precision, judging.WORST_MEAN_KL[precision])
         files.write_json(work.folder / FIDELITY, found)
     if evaluation:
         speed = write(work.folder, evaluation, waited)
     checks += _gates(params, found, evaluation, known if found else [], speed)
-    outcome = verdict(work.folder, checks, f"the file {_name(inputs['export'])}")
+    named = [f"{entry['cause']}: {entry['what']} ({entry['detail']})" for entry in found.get("diagnosis", ())]
+    outcome = verdict(work.folder, checks, f"the file {_name(inputs['export'])}", notes=named)
     return Outcome(
         "verdict",
         facts={**outcome.facts, **_facts(found)},
@@ -94,6 +100,18 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
         passed=outcome.passed,
         volatile=(*outcome.volatile, *((SPEED,) if evaluation else ())),
     )
+
+
+def _conversion(inputs: Inputs, work: Work) -> dict[str, Any] | None:
+    """A GGUF file's settings and weights against those of its source; None for what is no whole GGUF model."""
+    export = inputs["export"]
+    if export.kind != "gguf":
+        return None
+    from edgeft.exporters.gguf.differences import differences
+
+    files_there = [export.path] if export.path.is_file() else sorted(export.path.glob("*.gguf"))
+    source = source_of(inputs, str(export.facts.get("merge_base") or "dequantized"))
+    return differences(source, files_there[0], work.listen)
 
 
 def open_export(export: Artifact) -> Runtime:

@@ -32,7 +32,13 @@ def test_a_faithful_file_passes_everything() -> None:
     assert failed(FakeRuntime(name="file", noise=0.05)) == {}
     found = examine(FakeRuntime(), FakeRuntime(noise=0.05), CASES, logit_rows=4)
     conversations = 16 + len(STRINGS)
-    assert found["rendering"] == {"n": conversations, "equal": conversations, "share": 1.0, "differences": []}
+    assert found["rendering"] == {
+        "n": conversations,
+        "equal": conversations,
+        "share": 1.0,
+        "kinds": {},
+        "differences": [],
+    }
     assert found["logits"]["rows"] == 4
     assert set(figures(found)) == set(FIDELITY) - {"same_answers", "common_prefix"}, "no suite was answered"
     assert figures(found)["token_ids_equal"] == Estimate(1.0, 16, 1.0, 1.0)
@@ -99,7 +105,7 @@ def test_a_further_stop_token_only_matters_inside_answers() -> None:
 def test_perturbed_logits_are_another_model() -> None:
     found = failed(FakeRuntime(noise=3.0))
     assert list(found) == ["the same model"]
-    assert "the conversion is wrong" in found["the same model"]
+    assert "is not what fewer bits costs" in found["the same model"]
 
 
 @pytest.mark.parametrize(

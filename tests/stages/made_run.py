@@ -164,6 +164,7 @@ class MadeRun:
         self._finish(f"export.{name}", work, Outcome(form), {"adapter": "train"}, {"format": form, "type": precision})
         self._patch.setattr(verify_stage, "open_model", lambda inputs: trained)
         self._patch.setattr(verify_stage, "open_export", lambda export: file)
+        self._patch.setattr(verify_stage, "_conversion", lambda inputs, work: None)
         checks = [parse(line, METRICS, EXPORTS) for line in lines]
         params = verify_stage.Params(rows="test", limit=12, suites={"task": SUITES["task"]}, checks=checks)
         inputs = {"export": f"export.{name}", "adapter": "train", "data": "data", "tuned": "eval.tuned"}
