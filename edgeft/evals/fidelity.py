@@ -7,6 +7,7 @@ wrong template is not taken for a wrong tokenizer, nor that for quantization.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,16 +18,19 @@ from edgeft.evals.divergence import compare
 from edgeft.evals.evaluate import common_prefix, encode
 from edgeft.evals.gates import Check, required
 from edgeft.evals.scores import Row, as_json
+from edgeft.evals.statistics import Estimate
 from edgeft.evals.suites import Case
 from edgeft.progress import Listener, Progress, silent
 from edgeft.registry import Row as TableRow
 from edgeft.runtimes.protocol import Runtime
 
+REFUSED = "refused"
+_LONGEST_TOKEN = 32  # characters of the text of a BOS token
 EXAMPLES = 5  # differences that are told in full; all are counted
 # Mean KL in nats beyond which a file is not the trained model in another form but another model. Float types only round
 # (measured: 1e-12 to 4e-5), 8 bits come near it (6e-5 to 1e-3); what 4 bits cost depends on the model (4e-3 to 0.12).
 WORST_MEAN_KL = {"float": 0.01, "8-bit": 0.05, "fewer bits": 1.0}
-_PRECISION = {"f32": "float", "f16": "float", "bf16": "float", "fp32": "float", "fp16": "float"} | {
+PRECISION = {"f32": "float", "f16": "float", "bf16": "float", "fp32": "float", "fp16": "float"} | {
     "q8_0": "8-bit",
     "int8": "8-bit",
 }
@@ -38,6 +42,10 @@ FIDELITY: dict[str, TableRow] = {
     "rendering_equal": TableRow("rendering.share", "share of conversations that the file's template renders alike"),
     "top1_agreement": TableRow("logits.all.top1_agreement", "share of positions with the same most likely token"),
     "mean_kl": TableRow("logits.all.mean_kl", "KL divergence from the trained model, nats per position"),
+    "p999_kl": TableRow("logits.all.p999_kl", "99.9th percentile of that divergence over positions"),
+    "perplexity_ratio": TableRow("logits.all.perplexity_ratio", "perplexity of the rows, file / trained model"),
+    "same_answers": TableRow("answers.same_share", "share of greedy answers that are the trained model's"),
+    "common_prefix": TableRow("answers.mean_common_prefix", "part of an answer, from its start, that is the same"),
 }
 
 
@@ -142,7 +150,7 @@ def _attempt(do: Callable[[], Any]) -> Any:
     try:
         return do()
     except EdgeftError as error:
-        return f"refused: {error.what}" if error.what else "refused"
+        return f"{REFUSED}: {error.what}" if error.what else REFUSED
 
 
 class _Tally:
@@ -150,18 +158,39 @@ class _Tally:
 
     def __init__(self) -> None:
         self.n = self.equal = 0
+        self.kinds: Counter[str] = Counter()
         self.examples: list[dict[str, Any]] = []
 
     def add(self, name: str, wanted: Any, given: Any) -> None:
         self.n += 1
         if wanted == given:
             self.equal += 1
-        elif len(self.examples) < EXAMPLES:
+            return
+        self.kinds[_kind(wanted, given)] += 1
+        if len(self.examples) < EXAMPLES:
             self.examples.append(_difference(name, wanted, given))
 
     def as_json(self) -> dict[str, Any]:
         share = self.equal / self.n if self.n else 1.0
-        return {"n": self.n, "equal": self.equal, "share": round(share, 6), "differences": self.examples}
+        return {
+            "n": self.n,
+            "equal": self.equal,
+            "share": round(share, 6),
+            "kinds": dict(sorted(self.kinds.items())),
+            "differences": self.examples,
+        }
+
+
+def _kind(wanted: Any, given: Any) -> str:
+    """How two texts or lists of ids differ: "start dropped" and "start added" are BOS tokens."""
+    if isinstance(given, str) and (not isinstance(wanted, str) or given.startswith(REFUSED)):
+        return "refused"
+    most = 1 if isinstance(wanted, list) else _LONGEST_TOKEN
+    if given and 0 < len(wanted) - len(given) <= most and wanted[len(wanted) - len(given) :] == given:
+        return "start dropped"
+    if wanted and 0 < len(given) - len(wanted) <= most and given[len(given) - len(wanted) :] == wanted:
+        return "start added"
+    return "shortened" if wanted[: len(given)] == given else "other"
 
 
 def _difference(name: str, wanted: Any, given: Any) -> dict[str, Any]:
@@ -172,22 +201,27 @@ def _difference(name: str, wanted: Any, given: Any) -> dict[str, Any]:
 
 
 def compare_answers(reference_rows: Sequence[Row], rows: Sequence[Row]) -> dict[str, Any]:
-    """Answers to the suites, file against trained model: how many are the same, and whether the file stops as often."""
+    """Answers to the suites, file against trained model: how many are the same, how long they go together (as a part of
+    the longer one), and whether the file stops as often."""
     known = {(row["suite"], row["id"]): row for row in reference_rows}
     pairs = [(known[key], row) for row in rows if (key := (row["suite"], row["id"])) in known]
     if not pairs:
         return {"n": 0}
     stopped = [[float(row["stopped"]) for row in side] for side in zip(*pairs, strict=True)]
+    same = [float(first["answer"] == second["answer"]) for first, second in pairs]
     prefixes = [
         common_prefix(first["answer"], second["answer"]) / max(len(first["answer"]), len(second["answer"]), 1)
-        for first, second in pairs
         if first["answer"] != second["answer"]
+        else 1.0
+        for first, second in pairs
     ]
-    same = len(pairs) - len(prefixes)
+    shares, lengths = statistics.mean(same), statistics.mean(prefixes)
     return {
         "n": len(pairs),
-        "same": same,
-        "mean_common_prefix": round((sum(prefixes) + same) / len(pairs), 6),
+        "same": int(sum(same)),
+        "same_share": round(shares.value, 6),
+        "mean_common_prefix": round(lengths.value, 6),
+        "intervals": {"same_share": _bounds(shares), "mean_common_prefix": _bounds(lengths)},
         "stopped": {
             "reference": int(sum(stopped[0])),
             "file": int(sum(stopped[1])),
@@ -196,8 +230,14 @@ def compare_answers(reference_rows: Sequence[Row], rows: Sequence[Row]) -> dict[
     }
 
 
-def figures(fidelity: dict[str, Any]) -> dict[str, tuple[float, int]]:
-    """(value, n) of each figure that gates may name; figures that could not be measured are left out."""
+def _bounds(found: Estimate) -> list[float] | None:
+    low, high = found.low, found.high
+    return None if low is None or high is None else [round(low, 6), round(high, 6)]
+
+
+def figures(fidelity: dict[str, Any]) -> dict[str, Estimate]:
+    """Each figure that gates may name, with its interval; figures that could not be measured are left out. Shares of
+    texts have none: every text that was asked for must be equal."""
     found = {}
     for name, row in FIDELITY.items():
         *path, last = row.target.split(".")
@@ -205,8 +245,17 @@ def figures(fidelity: dict[str, Any]) -> dict[str, tuple[float, int]]:
         for key in path:
             place = (place or {}).get(key)
         if place and last in place:
-            found[name] = (float(place[last]), int(place.get("n", place.get("positions", 0))))
+            value, n = float(place[last]), int(place.get("n", place.get("positions", 0)))
+            none = (None, None) if "intervals" in place else (value, value)
+            low, high = (place.get("intervals") or {}).get(last) or none
+            plain = low == high == value
+            found[name] = Estimate(value, n, low, high) if plain else statistics.scaled(value, n, low, high)
     return found
+
+
+def precision_of(type_name: str) -> str:
+    """ "float", "8-bit" or "fewer bits": a key of `WORST_MEAN_KL`."""
+    return PRECISION.get(type_name, "fewer bits")
 
 
 def requirements(fidelity: dict[str, Any], type_name: str) -> list[Check]:
@@ -218,7 +267,7 @@ def requirements(fidelity: dict[str, Any], type_name: str) -> list[Check]:
         _equal("token ids equal on awkward strings", fidelity["awkward"], _tokenizer_cause(fidelity)),
         _stop_ids(fidelity["stop_ids"]),
         _stops(fidelity.get("answers", {"n": 0})),
-        _logits(fidelity["logits"], _PRECISION.get(type_name, "fewer bits")),
+        _logits(fidelity["logits"], precision_of(type_name)),
     ]
 
 
@@ -282,5 +331,5 @@ def _logits(part: dict[str, Any], precision: str) -> Check:
     passed = kl <= worst
     detail = f"mean KL {kl:.4g} nats, top-1 agreement {100 * top:.1f} % over {part['all']['positions']} positions"
     if not passed:
-        detail += f"; more than {worst:g} nats is not what {precision} costs: the conversion is wrong"
+        detail += f"; more than {worst:g} nats is not what {precision} costs"
     return required(name, passed, detail, value=kl, n=part["all"]["positions"])
