@@ -18,7 +18,8 @@ from edgeft.errors import ModelError
 
 MANIFEST = "artifact.json"
 KINDS = (
-    "dataset", "adapter", "choice", "model", "imatrix", "gguf", "lora", "onnx", "evaluation", "verdict", "report",
+    "dataset", "adapter", "choice", "model", "imatrix", "gguf", "lora", "onnx", "evaluation", "probe", "verdict",
+    "report",
 )  # fmt: skip
 
 

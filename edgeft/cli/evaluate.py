@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 @click.option("--max-tokens", type=click.IntRange(min=1), default=128, show_default=True, help="Of one answer.")
 @click.option("--limit", type=click.IntRange(min=1), help="Ask this many rows of each suite, spread evenly.")
 @click.option("--base", metavar="MODEL", help="The base model of an adapter, when it does not say it itself.")
+@click.option("--against", metavar="EARLIER", help="Compare with an earlier evaluation: its folder, or a run's id.")
+@click.option("--gate", "gates", metavar="LINE", multiple=True, help="With --against: a line that must hold.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write rows.parquet, summary.json into this new folder.")
 @json_option
 @click.pass_context
@@ -40,11 +42,15 @@ def command(
     max_tokens: int,
     limit: int | None,
     base: str | None,
+    against: str | None,
+    gates: tuple[str, ...],
     out: Path | None,
     as_json: bool,
 ) -> None:
     """Ask ARTIFACT (a base model, adapter, merged model, GGUF file, ONNX folder, or a link in build/) the rows of one
-    or more suites, and print the scores with their 95 % intervals."""
+    or more suites, and print the scores with their 95 % intervals. With --against the same rows are compared in pairs
+    with an earlier evaluation, and exit code 4 says that a gate failed."""
+    from edgeft.cli.against import compare, earlier, refuse_unfit, show
     from edgeft.cli.console import reporter
     from edgeft.cli.folders import refuse_existing
     from edgeft.cli.quiet import quiet_libraries
@@ -58,6 +64,8 @@ def command(
     from edgeft.runtimes import open_runtime
 
     questions = [_suite(text, metrics, max_tokens, limit) for text in suites]
+    before = earlier(against) if against is not None else None
+    parsed = refuse_unfit(gates, questions, before)
     with open_runtime(artifact, base=base) as runtime, reporter(to_stderr=True) as events:
 
         def listen(progress: Progress) -> None:
@@ -67,10 +75,14 @@ def command(
         found = evaluate(runtime, questions, listen)
     if out is not None:
         _write(out, found)
+    compared = compare(before, found.rows, parsed) if before is not None else None
     if as_json:
-        print_json({"artifact": artifact, "runtime": name, "summary": found.summary, "timing": found.timing})
+        shown = {"artifact": artifact, "runtime": name, "summary": found.summary, "timing": found.timing}
+        print_json(shown if compared is None else {**shown, "against": compared.as_json()})
     else:
         _show(found.summary, name)
+    if compared is not None:
+        show(compared, quiet=as_json)
 
 
 def _suite(text: str, metrics: tuple[str, ...], max_tokens: int, limit: int | None) -> Suite:

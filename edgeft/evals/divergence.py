@@ -3,6 +3,7 @@
 Definitions are those of llama.cpp's `perplexity --kl-divergence` (tools/perplexity): KL(trained || file) in nats per
 position, its mean, maximum and percentiles (linear interpolation), share of positions with the same most likely token,
 and the ratio of perplexities of the text itself. Computed in float64 from float32 logits, one row in memory at a time.
+Intervals (95 %) are over rows: the positions of one row are not independent.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from edgeft.evals import statistics
 from edgeft.evals.evaluate import Encoded
 from edgeft.progress import Listener, Progress, silent
 
@@ -122,12 +124,14 @@ def compare_logits(
 def _figures(parts: Sequence[tuple[Positions, slice]]) -> dict[str, Any]:
     import numpy as np
 
-    kl, first, second, same = (
-        np.concatenate([getattr(row, name)[chosen] for row, chosen in parts])
+    rows = {
+        name: [np.asarray(getattr(row, name)[chosen], dtype=np.float64) for row, chosen in parts]
         for name in ("kl", "reference_nll", "candidate_nll", "same_top")
-    )
-    if not len(kl):
+    }
+    rows = {name: [row for row in found if len(row)] for name, found in rows.items()}
+    if not rows["kl"]:
         return {"positions": 0}
+    kl, first, second, same = (np.concatenate(found) for found in rows.values())
     rise = float(second.mean() - first.mean())
     return {
         "positions": len(kl),
@@ -140,7 +144,28 @@ def _figures(parts: Sequence[tuple[Positions, slice]]) -> dict[str, Any]:
         "reference_perplexity": _rounded(_exp(first.mean())),
         "perplexity": _rounded(_exp(second.mean())),
         "perplexity_ratio": _rounded(_exp(rise)),
+        "intervals": _intervals(rows),
     }
+
+
+def _intervals(rows: dict[str, list[NDArray[np.float64]]]) -> dict[str, list[float] | None]:
+    """[low, high] of the figures that gates may name; None when there is one row."""
+    import numpy as np
+
+    tokens = [float(len(row)) for row in rows["kl"]]
+    sums = {name: [float(row.sum()) for row in found] for name, found in rows.items()}
+    rise = statistics.paired_ratio_difference((sums["reference_nll"], tokens), (sums["candidate_nll"], tokens))
+    found = {
+        "mean_kl": _pair(statistics.ratio(sums["kl"], tokens)),
+        "top1_agreement": _pair(statistics.ratio(sums["same_top"], tokens)),
+        "perplexity_ratio": _pair(rise.mapped(_exp)),
+        "p999_kl": statistics.resampled_rows(rows["kl"], lambda values: float(np.percentile(values, 99.9))),
+    }
+    return {name: None if pair is None else [_rounded(bound) for bound in pair] for name, pair in found.items()}
+
+
+def _pair(found: statistics.Estimate) -> tuple[float, float] | None:
+    return None if found.low is None or found.high is None else (found.low, found.high)
 
 
 def _exp(value: float) -> float:

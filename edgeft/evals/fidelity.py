@@ -17,6 +17,7 @@ from edgeft.evals.divergence import compare
 from edgeft.evals.evaluate import common_prefix, encode
 from edgeft.evals.gates import Check, required
 from edgeft.evals.scores import Row, as_json
+from edgeft.evals.statistics import Estimate
 from edgeft.evals.suites import Case
 from edgeft.progress import Listener, Progress, silent
 from edgeft.registry import Row as TableRow
@@ -38,6 +39,10 @@ FIDELITY: dict[str, TableRow] = {
     "rendering_equal": TableRow("rendering.share", "share of conversations that the file's template renders alike"),
     "top1_agreement": TableRow("logits.all.top1_agreement", "share of positions with the same most likely token"),
     "mean_kl": TableRow("logits.all.mean_kl", "KL divergence from the trained model, nats per position"),
+    "p999_kl": TableRow("logits.all.p999_kl", "99.9th percentile of that divergence over positions"),
+    "perplexity_ratio": TableRow("logits.all.perplexity_ratio", "perplexity of the rows, file / trained model"),
+    "same_answers": TableRow("answers.same_share", "share of greedy answers that are the trained model's"),
+    "common_prefix": TableRow("answers.mean_common_prefix", "part of an answer, from its start, that is the same"),
 }
 
 
@@ -158,22 +163,27 @@ def _difference(name: str, wanted: Any, given: Any) -> dict[str, Any]:
 
 
 def compare_answers(reference_rows: Sequence[Row], rows: Sequence[Row]) -> dict[str, Any]:
-    """Answers to the suites, file against trained model: how many are the same, and whether the file stops as often."""
+    """Answers to the suites, file against trained model: how many are the same, how long they go together (as a part of
+    the longer one), and whether the file stops as often."""
     known = {(row["suite"], row["id"]): row for row in reference_rows}
     pairs = [(known[key], row) for row in rows if (key := (row["suite"], row["id"])) in known]
     if not pairs:
         return {"n": 0}
     stopped = [[float(row["stopped"]) for row in side] for side in zip(*pairs, strict=True)]
+    same = [float(first["answer"] == second["answer"]) for first, second in pairs]
     prefixes = [
         common_prefix(first["answer"], second["answer"]) / max(len(first["answer"]), len(second["answer"]), 1)
-        for first, second in pairs
         if first["answer"] != second["answer"]
+        else 1.0
+        for first, second in pairs
     ]
-    same = len(pairs) - len(prefixes)
+    shares, lengths = statistics.mean(same), statistics.mean(prefixes)
     return {
         "n": len(pairs),
-        "same": same,
-        "mean_common_prefix": round((sum(prefixes) + same) / len(pairs), 6),
+        "same": int(sum(same)),
+        "same_share": round(shares.value, 6),
+        "mean_common_prefix": round(lengths.value, 6),
+        "intervals": {"same_share": _bounds(shares), "mean_common_prefix": _bounds(lengths)},
         "stopped": {
             "reference": int(sum(stopped[0])),
             "file": int(sum(stopped[1])),
@@ -182,8 +192,14 @@ def compare_answers(reference_rows: Sequence[Row], rows: Sequence[Row]) -> dict[
     }
 
 
-def figures(fidelity: dict[str, Any]) -> dict[str, tuple[float, int]]:
-    """(value, n) of each figure that gates may name; figures that could not be measured are left out."""
+def _bounds(found: Estimate) -> list[float] | None:
+    low, high = found.low, found.high
+    return None if low is None or high is None else [round(low, 6), round(high, 6)]
+
+
+def figures(fidelity: dict[str, Any]) -> dict[str, Estimate]:
+    """Each figure that gates may name, with its interval; figures that could not be measured are left out. Shares of
+    texts have none: every text that was asked for must be equal."""
     found = {}
     for name, row in FIDELITY.items():
         *path, last = row.target.split(".")
@@ -191,7 +207,11 @@ def figures(fidelity: dict[str, Any]) -> dict[str, tuple[float, int]]:
         for key in path:
             place = (place or {}).get(key)
         if place and last in place:
-            found[name] = (float(place[last]), int(place.get("n", place.get("positions", 0))))
+            value, n = float(place[last]), int(place.get("n", place.get("positions", 0)))
+            none = (None, None) if "intervals" in place else (value, value)
+            low, high = (place.get("intervals") or {}).get(last) or none
+            plain = low == high == value
+            found[name] = Estimate(value, n, low, high) if plain else statistics.scaled(value, n, low, high)
     return found
 
 

@@ -1,24 +1,31 @@
-"""Judge a gate line on two evaluations of the same rows. Called by the `gate` stage (tuned against base) and the
-`verify` stage (a file against the tuned model).
+"""Judge gate lines on two evaluations of the same rows. Called by the `gate` stage (tuned against base), the `verify`
+stage (a file against the tuned model) and `edgeft eval --against`.
 
 A gate compares one figure with a limit: a level, or a drop or rise that is paired row by row. The figure's 95 %
 interval decides: wholly within the limit passes, wholly beyond it fails, anything else is undecided, and the recipe
 says what undecided means. The gates themselves are parsed by `edgeft.recipe`; here only their fields are read.
+
+Several gates at once: a model passes only when every gate does, so passing needs no correction (the intersection of
+tests holds the level of each). It fails when any gate does, so failing is corrected by Holm's method: a gate fails when
+its p value against the limit, adjusted for all gates that were judged, is at most 2.5 %.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
-from edgeft.evals import scores, statistics
+from edgeft.errors import InputError
+from edgeft.evals import power, scores, statistics
 from edgeft.evals.metrics import LOSS
 from edgeft.evals.statistics import Estimate
+from edgeft.registry import suggestion
 
 Status = Literal["passed", "failed", "undecided"]
 Undecided = Literal["estimate", "pass", "fail"]
+TAIL = (1 - statistics.CONFIDENCE) / 2
 _DIGITS = 9  # 0.95 - 0.92 is 0.03, whatever binary floating point says
 
 
@@ -39,13 +46,23 @@ class Gate(Protocol):
     def kind(self) -> str: ...
     @property
     def relative(self) -> bool: ...
+    @property
+    def timed(self) -> bool: ...
     def holds(self, figure: float) -> bool: ...
 
 
 @dataclass(frozen=True)
 class Check:
     """One judged gate. `figure` is what was compared with the limit (`low` and `high` are its interval), `value` and
-    `base` are the levels it was made of. `p_value` is McNemar's exact one, for paired 0/1 scores."""
+    `base` are the levels it was made of.
+
+    p_value   that figure and baseline do not differ at all (two-sided): McNemar's exact one for paired 0/1 scores, by
+              permutation for other paired figures
+    p_limit   that the true figure is on the other side of the limit than the estimate (one-sided); of gates that would
+              fail alone, adjusted by Holm for all gates of the verdict
+    rows_needed  of an undecided gate: how many rows would tell in four of five evaluations, were the rest alike
+    timed     it judges times: its figures are no part of what is reproducible
+    """
 
     gate: str
     status: Status
@@ -59,9 +76,84 @@ class Check:
     n: int
     detail: str
     p_value: float | None = None
+    p_limit: float | None = None
+    rows_needed: int | None = None
+    timed: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        return {name: _rounded(value) for name, value in vars(self).items()}
+        found = {name: _rounded(value) for name, value in vars(self).items()}
+        if not self.timed:
+            del found["timed"]
+        return found
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A gate's figure before it is judged. `needed` tells the rows that would decide it."""
+
+    gate: Gate
+    figure: Estimate
+    value: float
+    base: float | None = None
+    p_value: float | None = None
+    needed: int | None = None
+
+
+def measure(gate: Gate, rows: Sequence[scores.Row], base_rows: Sequence[scores.Row] | None) -> Measured:
+    """The figure of a gate on a suite. `base_rows` are only read by a drop or a rise; a `DataError` when rows do not
+    pair, an `InputError` when the suite has no such family."""
+    assert gate.suite is not None
+    chosen = scores.of_suite(rows, gate.suite)
+    if not chosen:
+        known = scores.suite_names(rows)
+        raise InputError(f"{gate.text!r}: nothing was evaluated on {gate.suite!r}", do=suggestion(gate.suite, known))
+    value = _level(chosen, gate.metric)
+    if gate.kind == "level":
+        return Measured(gate, value, value.value, needed=_needed(gate, value, chosen, None, value.value))
+    if base_rows is None:
+        raise ValueError(f"{gate.text!r} needs a baseline")
+    pairs = scores.pair(scores.of_suite(base_rows, gate.suite), chosen, gate.text)
+    before, after = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    base = _level(before, gate.metric)
+    change = change_of(before, after, gate.metric, gate.relative, base.value)
+    figure = change.mapped(_minus) if gate.kind == "drop" else change
+    needed = _needed(gate, figure, after, before, base.value)
+    return Measured(gate, figure, value.value, base.value, p_value_of(before, after, gate.metric), needed)
+
+
+def measure_figure(gate: Gate, figures: Mapping[str, Estimate]) -> Measured:
+    """A figure that needs no suite, by its name: of fidelity, of the probe, or a time."""
+    found = figures[gate.metric]
+    return Measured(gate, found, found.value, needed=power.for_estimate(found, gate.limit))
+
+
+def measure_latency(gate: Gate, seconds: Sequence[float], share: float) -> Measured:
+    """A percentile of the seconds that single answers took."""
+    found = statistics.percentile(seconds, share)
+    return Measured(gate, found, found.value, needed=power.for_percentile(seconds, share, gate.limit))
+
+
+def settle(measured: Sequence[Measured], *, undecided: Undecided = "estimate") -> list[Check]:
+    """All gates of one verdict, judged together (see the top of this file)."""
+    alone = [_alone(item) for item in measured]
+    p_limits = [
+        statistics.doubt(item.figure, item.gate.limit) if status == "failed" and item.figure.at else None
+        for item, status in zip(measured, alone, strict=True)
+    ]
+    judged = sum(item.figure.at is not None for item in measured)
+    adjusted = _holm([p for p in p_limits if p is not None], judged)
+    checks = []
+    for item, status, p_limit in zip(measured, alone, p_limits, strict=True):
+        corrected = None if p_limit is None else adjusted.pop(0)
+        together = "undecided" if corrected is not None and corrected > TAIL * (1 + 1e-9) and judged > 1 else status
+        checks.append(_checked(item, together, corrected, undecided, judged if together != status else None))
+    return checks
+
+
+def _holm(failing: Sequence[float], judged: int) -> list[float]:
+    """Holm's adjustment of the p values of gates that would fail alone, among all that were `judged`: the others have
+    larger ones, so they change nothing here."""
+    return statistics.holm([*failing, *[1.0] * (judged - len(failing))])[: len(failing)]
 
 
 def judge(
@@ -71,30 +163,8 @@ def judge(
     *,
     undecided: Undecided = "estimate",
 ) -> Check:
-    """Judge one gate on a suite. `base_rows` are only read by a drop or a rise; a `DataError` when rows do not pair."""
-    assert gate.suite is not None
-    chosen = scores.of_suite(rows, gate.suite)
-    if not chosen:
-        raise ValueError(f"{gate.text!r}: nothing was evaluated on {gate.suite!r}")
-    value = _level(chosen, gate.metric)
-    if gate.kind == "level":
-        return _checked(gate, value, value.value, None, undecided)
-    if base_rows is None:
-        raise ValueError(f"{gate.text!r} needs a baseline")
-    pairs = scores.pair(scores.of_suite(base_rows, gate.suite), chosen, gate.text)
-    before, after = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    base = _level(before, gate.metric)
-    change = _change(before, after, gate.metric, gate.relative, base.value)
-    figure = _negated(change) if gate.kind == "drop" else change
-    return _checked(gate, figure, value.value, base.value, undecided, _p_value(before, after, gate.metric))
-
-
-def judge_figure(gate: Gate, figures: Mapping[str, tuple[float, int]]) -> Check:
-    """Judge a gate on a fidelity figure {name: (value, n)}: measured on all rows that were asked for, no interval."""
-    value, n = figures[gate.metric]
-    passed = gate.holds(round(value, _DIGITS))
-    detail = f"{gate.metric} is {_number(value)}, asked for {gate.op} {_number(gate.limit)}"
-    return Check(gate.text, _word(passed), passed, value, value, None, gate.limit, None, None, n, detail)
+    """One gate on a suite, alone."""
+    return settle([measure(gate, rows, base_rows)], undecided=undecided)[0]
 
 
 def required(name: str, passed: bool, detail: str, *, value: float | None = None, n: int = 0) -> Check:
@@ -102,102 +172,155 @@ def required(name: str, passed: bool, detail: str, *, value: float | None = None
     return Check(name, _word(passed), passed, value, value, None, None, None, None, n, detail)
 
 
+def without_times(check: Check) -> Check:
+    """A check of times as it may stand in a reproducible file: what was asked and how it went, not what was found."""
+    if not check.timed:
+        return check
+    detail = f"{check.status}; the measured times are in timing.json"
+    return replace(
+        check, figure=None, value=None, low=None, high=None, n=0, p_limit=None, rows_needed=None, detail=detail
+    )
+
+
 def _word(passed: bool) -> Status:
     return "passed" if passed else "failed"
+
+
+def _minus(value: float) -> float:
+    return 0.0 - value  # 0 - x, because -0.0 reads "-0"
 
 
 def _level(rows: Sequence[scores.Row], metric: str) -> Estimate:
     if metric == LOSS:
         return statistics.ratio(*scores.losses(rows))
-    return statistics.mean([row["scores"][metric] for row in rows])
+    return statistics.mean(_scores(rows, metric))
 
 
-def _change(
-    before: Sequence[scores.Row], after: Sequence[scores.Row], metric: str, relative: bool, base: float
+def _scores(rows: Sequence[scores.Row], metric: str) -> list[float]:
+    return [float(row["scores"][metric]) for row in rows]
+
+
+def change_of(
+    before: Sequence[scores.Row], after: Sequence[scores.Row], metric: str, relative: bool = False, base: float = 0.0
 ) -> Estimate:
-    """after - before, paired; as a share of `base` when relative."""
+    """after - before of paired rows; as a share of `base` when relative."""
     if relative and base == 0:
         value = _level(after, metric).value
         return Estimate(math.copysign(math.inf, value) if value else 0.0, len(after), None, None)
     if metric == LOSS:
         return statistics.paired_ratio_difference(scores.losses(before), scores.losses(after), relative=relative)
-    first, second = ([row["scores"][metric] for row in rows] for rows in (before, after))
+    first, second = _scores(before, metric), _scores(after, metric)
     if relative:
         return statistics.relative_difference(first, second)
     return statistics.paired_difference(first, second)
 
 
-def _p_value(before: Sequence[scores.Row], after: Sequence[scores.Row], metric: str) -> float | None:
+def p_value_of(before: Sequence[scores.Row], after: Sequence[scores.Row], metric: str) -> float | None:
+    """Two-sided p value that paired rows do not differ: McNemar's exact one for 0/1 scores, else by permutation; None
+    for losses of different tokens."""
     if metric == LOSS:
-        return None
-    first, second = ([row["scores"][metric] for row in rows] for rows in (before, after))
-    if statistics.is_binary(first) and statistics.is_binary(second):
-        return statistics.mcnemar(first, second)
-    return None
+        (first, tokens), (second, others) = scores.losses(before), scores.losses(after)
+        return statistics.permutation(first, second) if tokens == others else None  # the same tokens, or no pairs
+    one, other = _scores(before, metric), _scores(after, metric)
+    if statistics.is_binary(one) and statistics.is_binary(other):
+        return statistics.mcnemar(one, other)
+    return statistics.permutation(one, other)
 
 
-def _negated(change: Estimate) -> Estimate:
-    low = None if change.high is None else 0.0 - change.high  # 0 - x, because -0.0 reads "-0"
-    high = None if change.low is None else 0.0 - change.low
-    return Estimate(0.0 - change.value, change.n, low, high)
+def _needed(
+    gate: Gate, figure: Estimate, rows: Sequence[scores.Row], before: Sequence[scores.Row] | None, base: float
+) -> int | None:
+    """The rows that would tell: by the test that judged the gate."""
+    if gate.metric != LOSS:
+        after = _scores(rows, gate.metric)
+        if before is None and statistics.is_binary(after):
+            return power.for_proportion(figure.value, gate.limit)
+        first = _scores(before, gate.metric) if before is not None else []
+        if first and statistics.is_binary(first) and statistics.is_binary(after) and base:
+            won, lost = statistics.discordant(first, after)
+            limit = gate.limit * (base if gate.relative else 1.0)
+            return power.for_paired(won, lost, len(after), -limit if gate.kind == "drop" else limit)
+    return power.for_estimate(figure, gate.limit)
 
 
 def status_of(gate: Gate, figure: Estimate) -> Status:
-    """Where the interval lies: all of it within the limit, none of it, or both sides."""
-    if figure.low is None or figure.high is None:
-        return "undecided"
-    worst, best = (figure.high, figure.low) if gate.op in ("<=", "<") else (figure.low, figure.high)
+    """Where the interval lies: all of it within the limit, none of it, or both sides; a missing bound is anywhere."""
+    low = -math.inf if figure.low is None else figure.low
+    high = math.inf if figure.high is None else figure.high
+    worst, best = (high, low) if gate.op in ("<=", "<") else (low, high)
     if gate.holds(round(worst, _DIGITS)):
         return "passed"
     return "undecided" if gate.holds(round(best, _DIGITS)) else "failed"
 
 
+def _alone(item: Measured) -> Status:
+    """By the interval; figures that have none by nature (counts of all there is, or infinite) by their value."""
+    figure = item.figure
+    if math.isinf(figure.value) or (figure.at is None and figure.low == figure.high == figure.value):
+        return _word(item.gate.holds(round(figure.value, _DIGITS)))
+    return status_of(item.gate, figure)
+
+
 def _checked(
-    gate: Gate, figure: Estimate, value: float, base: float | None, undecided: Undecided, p_value: float | None = None
+    item: Measured, status: Status, p_limit: float | None, undecided: Undecided, together: int | None
 ) -> Check:
-    holds = gate.holds(round(figure.value, _DIGITS))
-    status = _word(holds) if math.isinf(figure.value) else status_of(gate, figure)
-    by_policy = {"estimate": holds, "pass": True, "fail": False}[undecided]
+    gate, figure = item.gate, item.figure
+    by_policy = {"estimate": gate.holds(round(figure.value, _DIGITS)), "pass": True, "fail": False}[undecided]
     passed = by_policy if status == "undecided" else status == "passed"
-    detail = _detail(gate, figure, value, base, status, undecided, passed)
-    finite = figure.value if math.isfinite(figure.value) else None
+    needed = item.needed if status == "undecided" else None
+    detail = _detail(item, status, needed, together, undecided, passed)
     return Check(
-        gate.text, status, passed, finite, value, base, gate.limit, figure.low, figure.high, figure.n, detail, p_value
+        gate=gate.text,
+        status=status,
+        passed=passed,
+        figure=figure.value if math.isfinite(figure.value) else None,
+        value=item.value,
+        base=item.base,
+        limit=gate.limit,
+        low=figure.low,
+        high=figure.high,
+        n=figure.n,
+        detail=detail,
+        p_value=item.p_value,
+        p_limit=p_limit,
+        rows_needed=needed,
+        timed=gate.timed,
     )
 
 
-def rows_needed(figure: Estimate, limit: float) -> int | None:
-    """About how many rows would take the interval off the limit if the estimate stayed as it is (its width shrinks with
-    the root of n); None when the estimate is at the limit."""
-    if figure.low is None or figure.high is None or math.isclose(figure.value, limit, abs_tol=1e-12):
-        return None
-    reach = figure.value - figure.low if limit < figure.value else figure.high - figure.value
-    return math.ceil(figure.n * (reach / abs(figure.value - limit)) ** 2)
-
-
 def _detail(
-    gate: Gate, figure: Estimate, value: float, base: float | None, status: Status, undecided: Undecided, passed: bool
+    item: Measured, status: Status, needed: int | None, together: int | None, undecided: Undecided, passed: bool
 ) -> str:
     """One sentence that a person can act on."""
-    name = f"{gate.suite}.{gate.metric}"
-    shown = _percent if gate.relative else _number
-    if base is None:
-        text = f"{name} is {_number(value)}"
+    gate, figure = item.gate, item.figure
+    name = f"{gate.suite}.{gate.metric}" if gate.suite else gate.metric
+    shown = _percent if gate.relative else _seconds if gate.timed and "latency" in gate.metric else _number
+    if item.base is None:
+        text = f"{name} is {shown(item.value)}"
     else:
-        text = f"{name} went from {_number(base)} to {_number(value)}, a {gate.kind} of {shown(figure.value)}"
-    if figure.low is not None and figure.high is not None:
-        text += f" (95 % interval {shown(figure.low)} to {shown(figure.high)}, {figure.n} rows)"
+        text = f"{name} went from {_number(item.base)} to {_number(item.value)}, a {gate.kind} of {shown(figure.value)}"
+    rows = f"{figure.n} rows" if gate.suite else f"n {figure.n}"
+    if figure.low is not None and figure.high is not None and figure.at is not None:
+        text += f" (95 % interval {shown(figure.low)} to {shown(figure.high)}, {rows})"
+    elif figure.low is not None and figure.high is None:
+        text += f" (95 % interval from {shown(figure.low)} on, {rows})"
     else:
-        text += f" ({figure.n} rows)"
+        text += f" ({rows})"
     text += f"; asked for {gate.op} {shown(gate.limit)}"
     if status != "undecided":
         return text
-    needed = rows_needed(figure, gate.limit)
-    text += "; too few rows to tell"
-    text += f" (about {needed} would, were the rest alike)" if needed and needed > figure.n else ""
+    text += f"; alone it would fail, as one of {together} gates it may be chance" if together else ""
+    text += "; too few rows to tell" if not together else ""
+    text += _advice(item, needed)
     verdict = "passes" if passed else "fails"
     by = "by the estimate" if undecided == "estimate" else "as the recipe says of undecided gates"
     return f"{text}, {verdict} {by}"
+
+
+def _advice(item: Measured, needed: int | None) -> str:
+    if needed is None:
+        return " (the estimate is at the limit: no number of rows would)" if item.figure.at else ""
+    return f" (about {needed} would, were the rest alike)" if needed > item.figure.n else ""
 
 
 def _percent(value: float) -> str:
@@ -206,6 +329,10 @@ def _percent(value: float) -> str:
 
 def _number(value: float) -> str:
     return f"{value:.4g}"
+
+
+def _seconds(value: float) -> str:
+    return f"{1000 * value:.4g} ms" if value < 1 else f"{value:.4g} s"
 
 
 def _rounded(value: Any) -> Any:

@@ -1,8 +1,8 @@
 """What is asked of a runtime: named rows (a conversation and the answer expected next), metrics, the longest answer.
 
 Used by the `eval` and `verify` stages. A suite comes from rows of a dataset artifact, from a JSONL file of
-conversations, or from the general skills packaged with edgeft (`builtin:general`), which measure what tuning made a
-model forget.
+conversations, or from what is packaged with edgeft: general skills (`builtin:general`), which measure what tuning made
+a model forget, and neutral texts (`builtin:text`), whose loss says the same of language at large.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from edgeft.runtimes.protocol import Message
 
 GENERAL = Path(__file__).parent / "general"
 BUILTIN_PREFIX = "builtin:"
-BUILTINS = {"general": GENERAL}
+TEXT = Path(__file__).parent / "text"
+BUILTINS = {"general": GENERAL, "text": TEXT}
 MAX_TOKENS = 128
 
 

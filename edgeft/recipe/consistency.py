@@ -91,10 +91,42 @@ def _gates(recipe: Recipe) -> Iterator[RecipeError]:
         except gates.GateError as error:
             yield RecipeError(f"gate {line!r}: {error}", where=_shifted(where, error.offset), do=error.do)
             continue
+        missing = _unmeasured(recipe, gate)
+        if missing is not None:
+            yield RecipeError(f"gate {line!r}: {missing[0]}", where=where, do=missing[1])
         words = " ".join(gate.text.split())
         if words in seen:
             yield RecipeError(f"the gate {line!r} stands here twice", where=where)
         seen[words] = line
+
+
+def _unmeasured(recipe: Recipe, gate: gates.Gate) -> tuple[str, str] | None:
+    """Why this recipe cannot measure a gate's figure, and what to do; None when it can."""
+    if gate.suite is not None:
+        return None
+    if gate.timed or gate.metric in ("same_answers", "common_prefix"):
+        asked = recipe.suites if gate.scope is None or gate.timed else verified_by(recipe)
+        return None if asked else ("no suite is asked, so nothing is measured", "give eval.suites, or test rows")
+    group, _, name = gate.metric.partition(".")
+    if group == "drift" and not recipe.probe.drift:
+        return "probe.drift is false", "leave it out"
+    if (group == "memorised" or gate.metric == "overfit.gap") and not recipe.probe.rows:
+        return "probe.rows is 0", "leave it out"
+    split = name if group == "leakage" else "validation"
+    if (group == "overfit" or gate.metric in ("memorised.validation", "memorised.excess") or group == "leakage") and (
+        not recipe.has_split(split)
+    ):
+        do = f"give data.{split}, or data.{'val' if split == 'validation' else 'test'}_set_size"
+        return f"there are no {split} rows", do
+    if not recipe.probe.rows and not recipe.probe.drift:
+        return "probe measures nothing in this recipe", "leave probe out"
+    return None
+
+
+def verified_by(recipe: Recipe) -> list[str]:
+    """The suites that exported files answer too."""
+    chosen = recipe.verify.suites
+    return [name for name, suite in recipe.suites.items() if suite.rows not in BUILTIN_ROWS or name in (chosen or ())]
 
 
 def _shifted(where: Location, offset: int) -> Location:

@@ -1,10 +1,14 @@
-"""Gate lines: `task.exact_match >= 0.90`, `general.exact_match drop <= 0.03`, `gguf-q8_0.mean_kl <= 0.01`.
+"""Gate lines: `task.exact_match >= 0.90`, `general/arithmetic.exact_match drop <= 0.03`, `gguf-q8_0.mean_kl <= 0.01`.
 
-    [EXPORT.][SUITE.]METRIC [drop | rise] (>= | <= | > | <) NUMBER[%]
+    [EXPORT.][SUITE[/FAMILY].]METRIC [drop | rise] (>= | <= | > | <) NUMBER[% | ms | s]
 
 Without an export the line judges the tuned model (against the base model when it says `drop` or `rise`); with one it
 judges the exported file (against the tuned model). `drop` is baseline - value, `rise` is value - baseline; with `%`
 they are relative to the baseline. A plain level with `%` is that number of hundredths (`>= 90%` is `>= 0.9`).
+
+Without a suite stand what is measured of every file (`names.FIDELITY`), of every tune (`names.PROBE`:
+`drift.mean_kl <= 0.1`) and times (`names.SPEED`: `p95_latency <= 200ms`). `accuracy` is the share of right answers: a
+suite that has no metric of that name means its exact_match by it.
 Parsed when the recipe loads; used by `edgeft.stages.targets`, the `gate` and the `verify` stage.
 """
 
@@ -16,15 +20,17 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from edgeft.recipe.names import FIDELITY, LOSS, UNBOUNDED
+from edgeft.recipe.names import FIDELITY, LATENCY, LOSS, PROBE, SPEED, UNBOUNDED
 from edgeft.registry import suggestion
 
 Kind = Literal["level", "drop", "rise"]
 OPERATORS = (">=", "<=", ">", "<")
 _LINE = re.compile(
-    r"^\s*(?P<name>[^\s<>=]+)(?:\s+(?P<kind>[A-Za-z_]+))?\s*(?P<op>[<>=!]+)\s*(?P<limit>[^\s%]+)\s*(?P<percent>%)?\s*$",
+    r"^\s*(?P<name>[^\s<>=]+)(?:\s+(?P<kind>[A-Za-z_]+))?\s*(?P<op>[<>=!]+)\s*(?P<limit>[^\s%]+?)\s*(?P<unit>%|ms|s)?\s*$",
     re.ASCII,
 )
+ACCURACY, EXACT = "accuracy", "exact_match"
+_SECONDS = {"ms": 1e-3, "s": 1.0}
 _NUMBER = re.compile(r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$", re.ASCII)
 
 
@@ -39,16 +45,21 @@ class GateError(ValueError):
 
 @dataclass(frozen=True)
 class Gate:
-    """One parsed line. `limit` of a relative gate is a fraction of the baseline (3% is 0.03)."""
+    """One parsed line. `limit` of a relative gate is a fraction of the baseline (3% is 0.03), of a latency seconds."""
 
     text: str
     scope: str | None  # an export's name, or None for the tuned model
-    suite: str | None  # None for a fidelity figure of an export
+    suite: str | None  # "general" or "general/arithmetic"; None for a figure that needs no suite
     metric: str
     op: str  # one of OPERATORS
     limit: float
     kind: Kind
     relative: bool = False
+
+    @property
+    def timed(self) -> bool:
+        """Whether it judges a time, which no two measurements agree on."""
+        return self.metric in SPEED and self.suite is None
 
     def holds(self, figure: float) -> bool:
         """Whether a figure (the level, the drop or the rise; relative when the gate is) is within the limit."""
@@ -84,18 +95,19 @@ def parse(line: str, suites: Mapping[str, Collection[str]], exports: Collection[
         raise GateError(f"unknown comparison {op!r}", match.start("op"), f"use one of {' '.join(OPERATORS)}")
     scope, suite, metric = _name(match["name"], match.start("name"), suites, exports)
     if suite is None and kind != "level":
+        compared = "the tuned model with the base" if metric in PROBE else "the file with the trained model"
+        what = f"is a time of one model, so it has no {kind}" if metric in SPEED else None
         raise GateError(
-            f"{metric} already compares the file with the trained model, so it has no {kind}",
+            f"{metric} {what or f'already compares {compared}, so it has no {kind}'}",
             match.start("kind"),
-            f"write it like: {scope}.{metric} {op} {match['limit']}",
+            f"write it like: {match['name']} {op} {match['limit']}{match['unit'] or ''}",
         )
-    limit = _limit(match, kind)
-    if metric not in UNBOUNDED and (kind == "level" or not match["percent"]) and not 0 <= limit <= 1:
-        do = f"write {match['limit']}%" if not match["percent"] and 1 < limit <= 100 else "write a number from 0 to 1"
+    limit = _limit(match, kind, metric if suite is None else "")
+    percent = match["unit"] == "%"
+    if metric not in UNBOUNDED and (kind == "level" or not percent) and not 0 <= limit <= 1:
+        do = f"write {match['limit']}%" if not percent and 1 < limit <= 100 else "write a number from 0 to 1"
         raise GateError(f"{metric} lies between 0 and 1", match.start("limit"), do)
-    return Gate(
-        line.strip(), scope, suite, metric, op, limit, kind, relative=bool(match["percent"]) and kind != "level"
-    )
+    return Gate(line.strip(), scope, suite, metric, op, limit, kind, relative=percent and kind != "level")
 
 
 def _kind(match: re.Match[str]) -> Kind:
@@ -109,11 +121,18 @@ def _kind(match: re.Match[str]) -> Kind:
     raise GateError(f"unknown word {word!r}", match.start("kind"), suggestion(word, ("drop", "rise")))
 
 
-def _limit(match: re.Match[str], kind: Kind) -> float:
-    text, offset = match["limit"], match.start("limit")
+def _limit(match: re.Match[str], kind: Kind, figure: str) -> float:
+    """The number behind the comparison; `figure` is the name of one that needs no suite."""
+    text, offset, unit = match["limit"], match.start("limit"), match["unit"]
     if not _NUMBER.match(text) or not math.isfinite(float(text)):
         raise GateError(f"{text!r} is not a number", offset, "write the limit as a number, like 0.03 or 3%")
-    limit = float(text) / 100 if match["percent"] else float(text)
+    if figure in LATENCY:
+        if unit not in _SECONDS:
+            raise GateError(f"{figure} is a time", offset, f"write its unit: {text}ms or {text}s")
+        return float(text) * _SECONDS[unit]
+    if unit in _SECONDS:
+        raise GateError(f"{unit!r} is a unit of time, and this is none", match.start("unit"), "leave it out")
+    limit = float(text) / 100 if unit == "%" else float(text)
     if kind != "level" and limit < 0:
         raise GateError(f"the limit of a {kind} is negative", offset, "allow a drop or a rise of 0 or more")
     return limit
@@ -126,15 +145,19 @@ def _name(
     parts = name.split(".")
     if parts[0] in exports:
         scope, parts = parts[0], parts[1:]
-        if parts and parts[0] in FIDELITY and len(parts) == 1:
+        if len(parts) == 1 and parts[0] in (*FIDELITY, *SPEED):
             return scope, None, parts[0]
         if len(parts) == 1:
-            known = [*FIDELITY, *suites]
+            known = [*FIDELITY, *SPEED, *suites]
             raise GateError(
                 f"unknown figure {parts[0]!r} of {scope}", offset + len(scope) + 1, suggestion(parts[0], known)
             )
     else:
         scope = None
+        if name in PROBE or name in SPEED:
+            return None, None, name
+        if len(parts) == 2 and parts[0] not in suites and any(figure.startswith(f"{parts[0]}.") for figure in PROBE):
+            raise GateError(f"there is no figure {name!r}", offset, suggestion(name, PROBE))
     start = offset if scope is None else offset + len(scope) + 1
     if scope is None and len(parts) == 3:
         do = suggestion(parts[0], exports) if exports else "the recipe exports nothing"
@@ -142,13 +165,30 @@ def _name(
     if len(parts) != 2 or not all(parts):
         raise GateError(f"{name!r} is not SUITE.METRIC or EXPORT.SUITE.METRIC", offset, _example(suites))
     suite, metric = parts
-    if suite not in suites:
+    return scope, suite, _metric(suite, metric, start, suites, exports)
+
+
+def _metric(
+    suite: str, metric: str, start: int, suites: Mapping[str, Collection[str]], exports: Collection[str]
+) -> str:
+    """The metric meant, of a suite or of a family of one. Families of packaged rows are known here; those of a user's
+    own rows are found when they are asked."""
+    whole, slash, family = suite.partition("/")
+    known = suite if suite in suites else whole
+    families = [name for name in suites if name.startswith(f"{whole}/")]
+    if known not in suites or (slash and not family):
         raise GateError(f"unknown suite {suite!r}", start, _suite_hint(suite, metric, suites, exports))
-    if metric not in suites[suite]:
+    if slash and families and suite not in suites:
         raise GateError(
-            f"suite {suite!r} has no metric {metric!r}", start + len(suite) + 1, suggestion(metric, suites[suite])
+            f"suite {whole!r} has no family {family!r}", start + len(whole) + 1, suggestion(suite, families)
         )
-    return scope, suite, metric
+    if metric == ACCURACY and metric not in suites[known] and EXACT in suites[known]:
+        return EXACT
+    if metric not in suites[known]:
+        raise GateError(
+            f"suite {suite!r} has no metric {metric!r}", start + len(suite) + 1, suggestion(metric, suites[known])
+        )
+    return metric
 
 
 def _suite_hint(suite: str, metric: str, suites: Mapping[str, Collection[str]], exports: Collection[str]) -> str:

@@ -17,10 +17,49 @@ METRICS: tuple[str, ...] = get_args(Metric)
 LOSS = "loss"
 
 # What `verify` measures of an exported file against the trained model, on the recipe's rows.
-FIDELITY: tuple[str, ...] = ("token_ids_equal", "rendering_equal", "top1_agreement", "mean_kl")
+FIDELITY: tuple[str, ...] = (
+    "token_ids_equal",
+    "rendering_equal",
+    "top1_agreement",
+    "mean_kl",
+    "p999_kl",
+    "perplexity_ratio",
+    "same_answers",
+    "common_prefix",
+)
+
+# What `probe` measures of every tune: how far it moved from the base, what it learnt by heart.
+PROBE: tuple[str, ...] = (
+    "drift.mean_kl",
+    "drift.p999_kl",
+    "drift.top1_agreement",
+    "drift.perplexity_ratio",
+    "memorised.train",
+    "memorised.validation",
+    "memorised.excess",
+    "overfit.gap",
+    "overfit.rise",
+    "leakage.validation",
+    "leakage.test",
+)
+
+# Times of the model or file that the line names; the limits of latencies are written with their unit.
+LATENCY: tuple[str, ...] = ("p50_latency", "p95_latency")
+SPEED: tuple[str, ...] = (*LATENCY, "tokens_per_second")
 
 # Figures that are no share between 0 and 1.
-UNBOUNDED: tuple[str, ...] = (LOSS, "mean_kl")
+UNBOUNDED: tuple[str, ...] = (
+    LOSS,
+    "mean_kl",
+    "p999_kl",
+    "perplexity_ratio",
+    "drift.mean_kl",
+    "drift.p999_kl",
+    "drift.perplexity_ratio",
+    "overfit.gap",
+    "overfit.rise",
+    *SPEED,
+)
 
 # Export names: FORMAT-TYPE.
 ExportName = Literal[
@@ -106,7 +145,12 @@ TENSORS_NEED_IMATRIX: tuple[str, ...] = ("iq3_xxs", "iq2_s", "iq2_xs", "iq2_xxs"
 
 # Where the rows of a suite may come from, besides a path: a split of the data section, or rows shipped with edgeft.
 SPLITS: tuple[str, ...] = ("validation", "test")
-BUILTIN_ROWS: tuple[str, ...] = ("builtin:general",)
+BUILTIN_ROWS: tuple[str, ...] = ("builtin:general", "builtin:text")
+# Their families, which gates may name: general/arithmetic.exact_match.
+BUILTIN_FAMILIES: dict[str, tuple[str, ...]] = {
+    "builtin:general": ("arithmetic", "extraction", "knowledge", "ordering", "reading", "rewriting"),
+    "builtin:text": ("advice", "code", "explaining", "languages", "prose", "talk"),
+}
 
 # What other tools call a value -> what it is here.
 VALUES: dict[str, str] = {

@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 
 from edgeft.errors import Location
 from edgeft.recipe import gates
-from edgeft.recipe.names import LOSS, DataType, ExportName, MergeBase, Metric, TensorType
+from edgeft.recipe.names import BUILTIN_FAMILIES, LOSS, DataType, ExportName, MergeBase, Metric, TensorType
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")]
@@ -142,6 +142,17 @@ class EvalSection(Section):
     suites: dict[Name, Suite] = Field(min_length=1, description="suites by name")
 
 
+class ProbeSection(Section):
+    """`probe:` what every tune is asked besides the suites: did it forget, did it learn by heart?"""
+
+    rows: int = Field(
+        64,
+        ge=0,
+        description="training rows, and as many validation rows, that are completed: which are known by heart",
+    )
+    drift: bool = Field(True, description="how far the tuned model is from the base on packaged neutral texts")
+
+
 class GateSection(Section):
     """`gate:` a list of lines, or these keys. What must hold before anything is exported."""
 
@@ -235,6 +246,9 @@ class Recipe(Section):
         default_factory=lambda: MergeSection(write=False), description="whether and from which base the model is merged"
     )
     eval: EvalSection | None = Field(None, description="what base and tuned model are asked")
+    probe: ProbeSection = Field(
+        default_factory=lambda: ProbeSection(), description="what every tune is asked besides the suites"
+    )
     gate: Annotated[GateSection, BeforeValidator(_gate_form)] = Field(
         default_factory=lambda: GateSection(), description="what must hold before anything is exported"
     )
@@ -307,5 +321,10 @@ class Recipe(Section):
 
 
 def suite_metrics(suites: Mapping[str, Suite]) -> dict[str, tuple[str, ...]]:
-    """Suite name -> the metrics that gates may name, loss included."""
-    return {name: (*suite.metrics, LOSS) for name, suite in suites.items()}
+    """Suite name -> metrics that gates may name, loss included; also "suite/family" for families of packaged rows."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, suite in suites.items():
+        metrics = (*suite.metrics, LOSS)
+        found[name] = metrics
+        found |= {f"{name}/{family}": metrics for family in BUILTIN_FAMILIES.get(suite.rows, ())}
+    return found

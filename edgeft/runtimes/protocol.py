@@ -47,9 +47,7 @@ class Runtime(Protocol):
     vocab_size: int  # columns of `logits`
     context_length: int
     stop_ids: tuple[int, ...]
-    prefix_id: (
-        int | None
-    )  # what a text that stands alone begins with: BOS, else the end of text
+    prefix_id: int | None  # what a text that stands alone begins with: BOS, else the end of text
     batch_tokens: int  # tokens that are read together at most, where rows are read together; may be set
 
     def encode(self, text: str) -> list[int]:

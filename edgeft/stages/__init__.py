@@ -10,6 +10,7 @@ STAGES: dict[str, Row] = {
     "merge_base": Row("edgeft.stages.merge_base", "measure which base to fold the adapter into", extra="train"),
     "merge": Row("edgeft.stages.merge", "write the merged checkpoint", extra="train"),
     "eval": Row("edgeft.stages.eval", "ask a model the suites", extra="train"),
+    "probe": Row("edgeft.stages.probe", "measure what the tuned model forgot and learnt by heart", extra="train"),
     "gate": Row("edgeft.stages.gate", "judge the tuned model against the base", extra="eval"),
     "imatrix": Row("edgeft.stages.imatrix", "measure what each input column of the weights matters", extra="train"),
     "export": Row("edgeft.stages.export", "write a GGUF file or an ONNX folder"),

@@ -65,6 +65,8 @@ def estimates_of(recipe: Recipe, machine: Machine) -> dict[str, Estimate]:
     found["train"] = _training(recipe, shape, machine)
     if recipe.suites:
         found["eval.base"] = found["eval.tuned"] = _asking(recipe, shape, machine, recipe.suites)
+    if recipe.probe.rows or recipe.probe.drift:
+        found["probe"] = _probing(recipe, shape, machine)
     if recipe.merge_base == "auto":
         measured = _measuring(recipe, shape, machine)
         found |= dict.fromkeys(measured_targets(recipe), measured)
@@ -121,6 +123,19 @@ def _measuring(recipe: Recipe, shape: Shape, machine: Machine) -> Estimate:
     """The trained model and two candidates read and answer the validation rows, one model in memory at a time."""
     rows = min(64, _rows(recipe, Suite(rows="validation")))
     tokens = 3 * rows * (3 * _row_tokens(recipe) + ANSWER_TOKENS)
+    weights = shape.parameters * (2 if machine.device == "cuda" else 4)
+    return Estimate(
+        ram=needs.OVERHEAD_BYTES["cpu"] + (0 if machine.device == "cuda" else weights),
+        vram=needs.OVERHEAD_BYTES["cuda"] + weights if machine.device == "cuda" else None,
+        seconds=START_SECONDS + 2.0 * shape.parameters * tokens / machine.speed(shape),
+    )
+
+
+def _probing(recipe: Recipe, shape: Shape, machine: Machine) -> Estimate:
+    """Training and validation rows read and completed, neutral texts read by base and tuned model."""
+    asked = 2 * recipe.probe.rows * (2 * _row_tokens(recipe) + ANSWER_TOKENS)
+    texts = sum(path.stat().st_size for path in builtin_files("builtin:text")) / BYTES_PER_TOKEN
+    tokens = asked + (2 * texts if recipe.probe.drift else 0)
     weights = shape.parameters * (2 if machine.device == "cuda" else 4)
     return Estimate(
         ram=needs.OVERHEAD_BYTES["cpu"] + (0 if machine.device == "cuda" else weights),

@@ -31,6 +31,7 @@ class Params(BaseModel):
 
     suites: dict[str, Suite] = Field(description="what is asked, by name")
     latency_rows: int = Field(12, ge=0, description="questions asked again one at a time, to see what one user waits")
+    latency_limit: float = Field(5.0, gt=0, description="how long that may take, in s")
     batch_size: int = Field(64, ge=1, description="questions answered together")
     builtin: dict[str, str] = Field({}, description="digests of the packaged rows that the suites use; filled in")
 
@@ -60,7 +61,7 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
     questions = questions_of(params.suites, inputs)
     with open_model(inputs) as runtime:
         evaluation = evaluate(runtime, questions, work.listen, batch_size=params.batch_size)
-        waited = latency(runtime, questions, params.latency_rows)
+        waited = latency(runtime, questions, params.latency_rows, most=params.latency_limit)
         facts: dict[str, Any] = {"runtime": runtime.name, "rows": len(evaluation.rows)}
     facts |= figures(evaluation)
     measurements = write(work.folder, evaluation, waited)
@@ -77,7 +78,7 @@ def figures(evaluation: Evaluation) -> dict[str, float]:
     }
 
 
-def write(folder: Path, evaluation: Evaluation, waited: Mapping[str, float]) -> dict[str, Any]:
+def write(folder: Path, evaluation: Evaluation, waited: Mapping[str, Any]) -> dict[str, Any]:
     """Write an evaluation's files; returns what was measured."""
     from edgeft.evals.scores import ROWS, write_rows
 

@@ -1,23 +1,34 @@
-"""The `gate` stage: judge the tuned model against the base. A failing verdict stops every export."""
+"""The `gate` stage: judge the tuned model against the base, and what the probe found of the tune. A failing verdict
+stops every export.
+
+A gate on a time is judged by the times that the evaluation measured. They differ at every measurement, so verdict.json
+says only how such a gate went, and the figures stand in timing.json, which is volatile: the same decision is the same
+artifact, another decision is another one. A gate is judged again when what it judges was built again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgeft import extras, files
-from edgeft.artifact import Outcome
+from edgeft.artifact import Artifact, Outcome
+from edgeft.errors import InputError
 from edgeft.pipeline.stage import Inputs, Work
 from edgeft.recipe.gates import Gate
+from edgeft.recipe.names import LATENCY
+from edgeft.stages.eval import SPEED
+from edgeft.stages.probe import FIGURES, notes_of
 
 if TYPE_CHECKING:
-    from edgeft.evals.gates import Check
+    from edgeft.evals.gates import Check, Measured
 
-VERSION = 1
-VERDICT = "verdict.json"
+VERSION = 2
+VERDICT, TIMING = "verdict.json", "timing.json"
+SHARES = {"p50_latency": 0.5, "p95_latency": 0.95}
 
 
 class Params(BaseModel):
@@ -31,27 +42,105 @@ class Params(BaseModel):
 
 def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
     extras.require("eval")
-    from edgeft.evals.gates import judge
+    from edgeft.evals.gates import measure
+
+    base, tuned = (_rows(inputs.get(role)) for role in ("base", "tuned"))
+    found: list[Measured | Check] = []
+    for gate in params.checks:
+        if gate.suite is not None:
+            found.append(measure(gate, tuned, base))
+        elif gate.timed:
+            found.append(of_time(gate, _read(inputs.get("tuned"), SPEED)))
+        else:
+            found.append(_of_tune(gate, inputs.get("probe")))
+    notes = notes_of(inputs.get("probe"))
+    return verdict(work.folder, settled(found, params.undecided), "the tuned model", notes=notes)
+
+
+def _rows(evaluation: Artifact | None) -> list[Any]:
+    return rows_in(evaluation.path) if evaluation else []
+
+
+def rows_in(folder: Path) -> list[Any]:
+    """The rows of an evaluation or a verification, or of a folder of `edgeft eval --out`."""
     from edgeft.evals.scores import ROWS, read_rows
 
-    base, tuned = (read_rows(inputs[role].file(ROWS)) for role in ("base", "tuned"))
-    checks = [judge(gate, tuned, base, undecided=params.undecided) for gate in params.checks]
-    return verdict(work.folder, checks, "the tuned model")
+    if not (folder / ROWS).is_file():
+        raise InputError(
+            f"there is no evaluation here (no {ROWS})", where=folder, do="make one: edgeft eval --out FOLDER"
+        )
+    return read_rows(folder / ROWS)
 
 
-def verdict(folder: Path, checks: Sequence[Check], what: str) -> Outcome:
-    """Write verdict.json; the outcome's facts tell why it failed, so that no file has to be read for it."""
+def _read(artifact: Artifact | None, name: str) -> Any:
+    return files.read_json(artifact.file(name)) if artifact else {}
+
+
+def of_time(gate: Gate, speed: Mapping[str, Any]) -> Measured | Check:
+    """A gate on a latency or a speed, by what an evaluation measured (its speed.json)."""
+    from edgeft.evals.gates import measure_figure, measure_latency, required
+    from edgeft.evals.statistics import Estimate
+
+    waited = speed.get("latency") or {}
+    if not waited.get("seconds"):
+        return required(gate.text, False, "could not be measured: no question was asked")
+    if gate.metric in LATENCY:
+        return measure_latency(gate, waited["seconds"], SHARES[gate.metric])
+    value = float(waited["tokens_per_second"])
+    return measure_figure(gate, {gate.metric: Estimate(value, len(waited["seconds"]), value, value)})
+
+
+def _of_tune(gate: Gate, probe: Artifact | None) -> Measured | Check:
+    from edgeft.evals.gates import measure_figure, required
+    from edgeft.evals.statistics import scaled
+
+    known = _read(probe, FIGURES).get(gate.metric)
+    if known is None or known["value"] is None:
+        return required(gate.text, False, "could not be measured: there are no rows to measure it on")
+    estimate = scaled(known["value"], known["n"], known["low"], known["high"])
+    return measure_figure(gate, {gate.metric: estimate})
+
+
+def settled(found: Sequence[Measured | Check], undecided: Literal["estimate", "pass", "fail"]) -> list[Check]:
+    """The checks of one verdict in their order: what was measured is judged together."""
+    from edgeft.evals.gates import Measured, settle
+
+    judged = iter(settle([item for item in found if isinstance(item, Measured)], undecided=undecided))
+    return [next(judged) if isinstance(item, Measured) else item for item in found]
+
+
+def verdict(folder: Path, checks: Sequence[Check], what: str, *, notes: Sequence[str] = ()) -> Outcome:
+    """Write verdict.json (and timing.json, when times were judged); the outcome's facts tell why it failed, so that no
+    file has to be read for it."""
+    from edgeft.evals.gates import without_times
+
     passed = all(check.passed for check in checks)
     failed = [check for check in checks if not check.passed]
     sentence = f"{what} passes {_count(checks)}" if passed else f"{what} fails {len(failed)} of {_count(checks)}"
     content: dict[str, Any] = {
         "passed": passed,
         "sentence": sentence,
-        "checks": [check.as_json() for check in checks],
+        "checks": [without_times(check).as_json() for check in checks],
     }
+    if notes:
+        content["notes"] = list(notes)
     files.write_json(folder / VERDICT, content)
-    facts = {"sentence": sentence, "why": [f"{check.gate}: {check.detail}" for check in failed]}
-    return Outcome("verdict", facts=facts, passed=passed)
+    timed = [check.as_json() for check in checks if check.timed]
+    if timed:
+        files.write_json(folder / TIMING, {"checks": timed})
+    facts: dict[str, Any] = {
+        "sentence": sentence,
+        "why": [f"{check.gate}: {without_times(check).detail}" for check in failed],
+    }
+    if notes:
+        facts["notes"] = list(notes)
+    return Outcome(
+        "verdict",
+        facts=facts,
+        measurements={"timing": timed} if timed else {},
+        passed=passed,
+        volatile=(TIMING,) if timed else (),
+    )
 
 
 def _count(checks: Sequence[Check]) -> str:

@@ -8,7 +8,8 @@ Roles that the stages may count on:
               quantized exports, with their importance matrix)
     merge     inputs adapter, choice (with merge_base: auto); sources base
     eval      inputs data, adapter (eval.tuned only); sources base, suites.NAME (suites whose rows are a file)
-    gate      inputs base, tuned (evaluations)
+    probe     inputs adapter, data; sources base
+    gate      inputs base, tuned (evaluations, when the recipe has suites), probe
     imatrix   inputs data, adapter; sources base (only when an export asks for one of the training rows)
     export    inputs adapter, imatrix (when it is computed), choice (with merge_base: auto); sources base, imatrix (when
               it is a file)
@@ -36,7 +37,7 @@ FULL_PRECISION = ("f32", "f16", "bf16", "fp32", "fp16")  # export types that kee
 
 def targets_of(recipe: Recipe) -> list[Target]:
     """All targets of a recipe, in the order of the work. Paths in sources are relative to the recipe's folder."""
-    targets = [_data(recipe), _train(recipe), *_evals(recipe), *_gate(recipe)]
+    targets = [_data(recipe), _train(recipe), *_evals(recipe), *_probe(recipe), *_gate(recipe)]
     if recipe.computes_imatrix:
         targets.append(_imatrix(recipe))
     targets += [*_measured(recipe), *_merge(recipe)]
@@ -132,16 +133,32 @@ def _evals(recipe: Recipe) -> Iterator[Target]:
     if not recipe.suites:
         return
     params = params_of("eval", suites=recipe.suites)
+    timed = params_of("eval", suites=recipe.suites, **_times([gate for gate in recipe.gates if gate.scope is None]))
     sources = {"base": _base(recipe)} | _suite_files(recipe.suites)
     yield Target("eval.base", "eval", params, inputs={"data": "data"}, sources=sources)
-    yield Target("eval.tuned", "eval", params, inputs={"data": "data", "adapter": "train"}, sources=sources)
+    yield Target("eval.tuned", "eval", timed, inputs={"data": "data", "adapter": "train"}, sources=sources)
+
+
+def _times(gates: list[Gate]) -> dict[str, Any]:
+    """A gate on a time needs more than a glance: an upper bound of the 95th percentile takes 72 answers."""
+    return {"latency_rows": 100, "latency_limit": 120.0} if any(gate.timed for gate in gates) else {}
+
+
+def _probe(recipe: Recipe) -> Iterator[Target]:
+    if recipe.probe.rows or recipe.probe.drift:
+        params = params_of("probe", **_fields(recipe.probe))
+        yield Target(
+            "probe", "probe", params, inputs={"adapter": "train", "data": "data"}, sources={"base": _base(recipe)}
+        )
 
 
 def _gate(recipe: Recipe) -> Iterator[Target]:
     checks = [gate for gate in recipe.gates if gate.scope is None]
     if checks:
         params = params_of("gate", checks=checks, undecided=recipe.gate.undecided)
-        yield Target("gate", "gate", params, inputs={"base": "eval.base", "tuned": "eval.tuned"})
+        inputs = {"base": "eval.base", "tuned": "eval.tuned"} if recipe.suites else {}
+        inputs |= {target.name: target.name for target in _probe(recipe)}
+        yield Target("gate", "gate", params, inputs=inputs)
 
 
 def _imatrix(recipe: Recipe) -> Target:
@@ -190,6 +207,7 @@ def _verify(recipe: Recipe, name: str) -> Target:
         suites=suites,
         checks=checks,
         undecided=recipe.gate.undecided,
+        **_times(checks),
     )
     inputs = {"export": f"export.{name}", "adapter": "train", "data": "data"}
     if recipe.suites:
@@ -215,7 +233,7 @@ def verified_suites(recipe: Recipe, checks: list[Gate]) -> dict[str, Suite]:
     """The suites run again on an exported file: those asked for, else those on the recipe's own rows; and those
     that its gates name."""
     chosen = recipe.verify.suites
-    named = {gate.suite for gate in checks}
+    named = {gate.suite.partition("/")[0] for gate in checks if gate.suite}
     return {
         name: suite
         for name, suite in recipe.suites.items()

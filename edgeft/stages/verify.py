@@ -6,7 +6,7 @@ that are near the trained model's. On top come the gates that name this export.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,9 +18,10 @@ from edgeft.errors import EdgeftError, Interrupted, MissingError
 from edgeft.pipeline.stage import Inputs, Work
 from edgeft.recipe.gates import Gate
 from edgeft.recipe.schema import Suite
+from edgeft.stages.cases import answered, spread
 from edgeft.stages.eval import SPEED, builtin_digests, open_model, questions_of, write
 from edgeft.stages.export import source_of
-from edgeft.stages.gate import verdict
+from edgeft.stages.gate import of_time, settled, verdict
 
 if TYPE_CHECKING:
     from edgeft.evals.evaluate import Evaluation
@@ -45,6 +46,7 @@ class Params(BaseModel):
         "estimate", description="what a check with too few rows to tell does"
     )
     latency_rows: int = Field(12, ge=0, description="questions asked again one at a time, to see what one user waits")
+    latency_limit: float = Field(5.0, gt=0, description="how long that may take, in s")
     batch_size: int = Field(64, ge=1, description="questions answered together")
     builtin: dict[str, str] = Field({}, description="digests of the packaged rows that the suites use; filled in")
 
@@ -84,14 +86,14 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
         files.write_json(work.folder / FIDELITY, found)
     if evaluation:
         speed = write(work.folder, evaluation, waited)
-    checks += _gates(params, found, evaluation, known if found else [])
+    checks += _gates(params, found, evaluation, known if found else [], speed)
     outcome = verdict(work.folder, checks, f"the file {_name(inputs['export'])}")
     return Outcome(
         "verdict",
         facts={**outcome.facts, **_facts(found)},
-        measurements=speed,
+        measurements={**speed, **outcome.measurements},
         passed=outcome.passed,
-        volatile=(SPEED,) if evaluation else (),
+        volatile=(*outcome.volatile, *((SPEED,) if evaluation else ())),
     )
 
 
@@ -131,55 +133,50 @@ def _name(export: Artifact) -> str:
 
 def _answers(
     params: Params, questions: list[Questions], candidate: Runtime, work: Work
-) -> tuple[Evaluation | None, dict[str, float]]:
+) -> tuple[Evaluation | None, dict[str, Any]]:
     from edgeft.evals.evaluate import evaluate, latency
 
     if not questions:
         return None, {}
     evaluation = evaluate(candidate, questions, work.listen, batch_size=params.batch_size)
-    return evaluation, latency(candidate, questions, params.latency_rows)
+    return evaluation, latency(candidate, questions, params.latency_rows, most=params.latency_limit)
 
 
-def _gates(params: Params, found: Mapping[str, Any], evaluation: Evaluation | None, tuned: list[Any]) -> list[Check]:
+def _gates(
+    params: Params,
+    found: Mapping[str, Any],
+    evaluation: Evaluation | None,
+    tuned: list[Any],
+    speed: Mapping[str, Any],
+) -> list[Check]:
     """The recipe's gates of this export. What could not be measured fails: a file that did not run has no score."""
     from edgeft.evals.fidelity import figures
-    from edgeft.evals.gates import judge, judge_figure, required
+    from edgeft.evals.gates import measure, measure_figure, required
 
     measured = figures(dict(found)) if found else {}
-    checks = []
+    judged: list[Any] = []
     for gate in params.checks:
-        if gate.suite is None and gate.metric in measured:
-            checks.append(judge_figure(gate, measured))
+        if gate.timed and evaluation is not None:
+            judged.append(of_time(gate, speed))
+        elif gate.suite is None and gate.metric in measured:
+            judged.append(measure_figure(gate, measured))
         elif gate.suite is not None and evaluation is not None:
-            checks.append(judge(gate, evaluation.rows, tuned, undecided=params.undecided))
+            judged.append(measure(gate, evaluation.rows, tuned))
         else:
-            checks.append(required(gate.text, False, "could not be measured: the file did not run"))
-    return checks
+            judged.append(required(gate.text, False, "could not be measured: the file did not run"))
+    return settled(judged, params.undecided)
 
 
 def _cases(params: Params, inputs: Inputs, questions: list[Questions]) -> list[Case]:
     """The rows to compare: of the split, each with its last answer; without any, the suites' own."""
-    cases = list(_answered(files.read_jsonl(inputs["data"].file(f"{params.rows}.jsonl"))))
+    cases = list(answered(files.read_jsonl(inputs["data"].file(f"{params.rows}.jsonl"))))
     if not cases:
         cases = [case for suite in questions for case in suite.cases]
-    count = min(params.text_limit, len(cases))
-    return [cases[i * len(cases) // count] for i in range(count)]
-
-
-def _answered(rows: Iterable[Mapping[str, Any]]) -> Iterable[Case]:
-    """Rows cut after their last assistant turn; a row without one has nothing to compare."""
-    from edgeft.evals.suites import Case
-
-    for row in rows:
-        messages = list(row["messages"])
-        while messages and messages[-1]["role"] != "assistant":
-            messages.pop()
-        if len(messages) > 1:
-            yield Case(str(row["id"]), tuple(messages[:-1]), messages[-1]["content"])
+    return spread(cases, params.text_limit)
 
 
 def _facts(found: Mapping[str, Any]) -> dict[str, Any]:
     """The handful of figures that a table of files shows."""
     from edgeft.evals.fidelity import figures
 
-    return {name: value for name, (value, _) in figures(dict(found)).items()} if found else {}
+    return {name: estimate.value for name, estimate in figures(dict(found)).items()} if found else {}

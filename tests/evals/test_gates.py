@@ -6,8 +6,8 @@ import pytest
 from scipy import stats
 
 from edgeft.errors import DataError
-from edgeft.evals.gates import Check, judge, judge_figure
-from edgeft.evals.statistics import tango
+from edgeft.evals.gates import Check, judge, measure_figure, settle
+from edgeft.evals.statistics import Estimate, permutation, tango
 from edgeft.recipe.gates import Gate, parse
 
 METRICS = {"task": ("exact_match", "f1", "loss"), "general": ("exact_match", "loss")}
@@ -115,7 +115,7 @@ def test_fractional_scores_are_bootstrapped() -> None:
     found = check("task.f1 drop <= 0.05", after, before)
     assert found.figure == pytest.approx(0.1)
     assert found.status == "failed"
-    assert found.p_value is None
+    assert found.p_value == pytest.approx(permutation(before, after))
 
 
 def test_a_relative_drop_from_nothing() -> None:
@@ -132,9 +132,10 @@ def test_rows_must_pair() -> None:
 
 def test_a_fidelity_figure() -> None:
     gate = parse("gguf-q8_0.mean_kl <= 0.01", METRICS, ["gguf-q8_0"])
-    assert judge_figure(gate, {"mean_kl": (0.004, 900)}).passed
-    found = judge_figure(gate, {"mean_kl": (0.04, 900)})
-    assert (found.status, found.n, found.detail) == ("failed", 900, "mean_kl is 0.04, asked for <= 0.01")
+    (found,) = settle([measure_figure(gate, {"mean_kl": Estimate(0.004, 900, 0.003, 0.005)})])
+    assert (found.status, found.passed) == ("passed", True)
+    (found,) = settle([measure_figure(gate, {"mean_kl": Estimate(0.04, 900, 0.04, 0.04)})])
+    assert (found.status, found.n, found.detail) == ("failed", 900, "mean_kl is 0.04 (n 900); asked for <= 0.01")
 
 
 def test_json_has_no_more_digits_than_it_needs() -> None:

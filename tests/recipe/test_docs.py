@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgeft.recipe import load
 from edgeft.recipe.gates import parse
-from edgeft.recipe.names import EXPORTS, FIDELITY, METRICS
+from edgeft.recipe.names import EXPORTS, FIDELITY, METRICS, PROBE, SPEED
 from tests.recipe.documented import BEGIN, END, PAGE, keys
 
 
@@ -27,7 +27,7 @@ def test_the_example_loads(tmp_path: Path) -> None:
 
 def test_the_gate_lines_parse() -> None:
     lines = re.findall(r"^\| `([^`]*[<>]=[^`]*)` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    suites = dict.fromkeys(("task", "general"), ("exact_match", "loss"))
+    suites = dict.fromkeys(("task", "general", "general/arithmetic"), ("exact_match", "loss"))
     assert len(lines) >= 5
     for line in lines:
         parse(line, suites, EXPORTS)
@@ -35,4 +35,4 @@ def test_the_gate_lines_parse() -> None:
 
 def test_every_metric_and_figure_is_named() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    assert all(f"`{name}`" in text for name in (*METRICS, *FIDELITY))
+    assert all(f"`{name}`" in text for name in (*METRICS, *FIDELITY, *PROBE, *SPEED))

@@ -117,3 +117,59 @@ def test_figures() -> None:
     assert read("task.exact_match drop <= 10%").figure(0.0, 0.0) == 0.0
     with pytest.raises(ValueError, match="baseline"):
         read("task.loss rise <= 10%").figure(1.0, None)
+
+
+FAMILIES = {"task": ("exact_match", "loss"), "general": ("exact_match", "loss")} | dict.fromkeys(
+    ("general/arithmetic", "general/reading"), ("exact_match", "loss")
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("general/arithmetic.exact_match drop <= 0.05", ("general/arithmetic", "exact_match", "drop", 0.05)),
+        ("task/kitchen.exact_match >= 0.9", ("task/kitchen", "exact_match", "level", 0.9)),  # known when rows are read
+        ("general.accuracy drop <= 0.02", ("general", "exact_match", "drop", 0.02)),
+        ("drift.mean_kl <= 0.1", (None, "drift.mean_kl", "level", 0.1)),
+        ("memorised.excess <= 20%", (None, "memorised.excess", "level", 0.2)),
+        ("overfit.gap <= 2.5", (None, "overfit.gap", "level", 2.5)),
+        ("p95_latency <= 200ms", (None, "p95_latency", "level", 0.2)),
+        ("gguf-q8_0.p50_latency < 1.5 s", (None, "p50_latency", "level", 1.5)),
+        ("gguf-q8_0.tokens_per_second >= 20", (None, "tokens_per_second", "level", 20.0)),
+        ("gguf-q8_0.p999_kl <= 3", (None, "p999_kl", "level", 3.0)),
+    ],
+)
+def test_families_figures_of_the_tune_and_times(line: str, wanted: tuple[object, ...]) -> None:
+    gate = parse(line, FAMILIES, EXPORTS)
+    assert (gate.suite, gate.metric, gate.kind, gate.limit) == wanted
+    assert gate.timed is ("latency" in line or "second" in line)
+
+
+@pytest.mark.parametrize(
+    ("line", "what", "do"),
+    [
+        ("general/arithmetik.exact_match >= 0.9", "has no family 'arithmetik'", "did you mean 'general/arithmetic'?"),
+        ("drift.men_kl <= 0.1", "no figure 'drift.men_kl'", "did you mean 'drift.mean_kl'?"),
+        ("drift.mean_kl rise <= 0.1", "already compares the tuned model with the base", "drift.mean_kl <= 0.1"),
+        ("p95_latency <= 200", "p95_latency is a time", "write its unit: 200ms or 200s"),
+        ("p95_latency rise <= 9ms", "has no rise", "write it like: p95_latency <= 9ms"),
+        ("task.exact_match >= 200ms", "'ms' is a unit of time", "leave it out"),
+        ("gguf-q8_0.p95_latncy <= 2s", "unknown figure 'p95_latncy'", "did you mean 'p95_latency'?"),
+        ("task.accurac >= 0.9", "no metric 'accurac'", "exact_match"),
+        ("memorised.train <= 30", "lies between 0 and 1", "write 30%"),
+    ],
+)
+def test_what_is_wrong_is_refused_with_advice(line: str, what: str, do: str) -> None:
+    with pytest.raises(GateError) as caught:
+        parse(line, FAMILIES, EXPORTS)
+    assert what in str(caught.value)
+    assert do in caught.value.do
+
+
+def test_the_families_of_packaged_rows_are_their_files() -> None:
+    from edgeft.evals.suites import builtin_files
+    from edgeft.recipe.names import BUILTIN_FAMILIES, BUILTIN_ROWS
+
+    assert tuple(BUILTIN_FAMILIES) == BUILTIN_ROWS
+    for rows, families in BUILTIN_FAMILIES.items():
+        assert families == tuple(path.stem for path in builtin_files(rows))

@@ -17,15 +17,16 @@ from edgeft.artifact import Artifact, Outcome
 from edgeft.evals import suites as packaged
 from edgeft.pipeline.stage import Inputs, Work
 from edgeft.recipe.gates import parse
-from edgeft.recipe.schema import Suite
+from edgeft.recipe.schema import Suite, suite_metrics
 from edgeft.stages import eval as eval_stage
 from edgeft.stages import gate as gate_stage
+from edgeft.stages import probe as probe_stage
 from edgeft.stages import report as report_stage
 from edgeft.stages import verify as verify_stage
 from tests.evals.fakes import FakeRuntime, conversation
 
 SUITES = {"task": Suite(rows="test"), "general": Suite(rows="builtin:general")}
-METRICS = {name: (*suite.metrics, "loss") for name, suite in SUITES.items()}
+METRICS = suite_metrics(SUITES)
 EXPORTS = ("gguf-f16", "gguf-q8_0", "gguf-q4_k_m", "onnx-fp32", "onnx-int4")
 ROOMS = ("kitchen", "hall", "attic", "cellar", "bedroom")
 
@@ -106,7 +107,9 @@ class MadeRun:
     def _work(self, name: str) -> Work:
         folder = self.folder / name
         folder.mkdir()
-        return Work(folder, self.folder / f"{name}.scratch")
+        scratch = self.folder / f"{name}.scratch"
+        scratch.mkdir(exist_ok=True)
+        return Work(folder, scratch)
 
     def _finish(
         self, name: str, work: Work, outcome: Outcome, inputs: Mapping[str, str], params: Mapping[str, Any]
@@ -136,14 +139,20 @@ class MadeRun:
 
     def evaluate(self, base: FakeRuntime, tuned: FakeRuntime) -> None:
         self._patch.setattr(eval_stage, "open_model", lambda inputs: tuned if inputs.get("adapter") else base)
+        self._patch.setattr(probe_stage, "open_base", lambda inputs: base)
+        self._patch.setattr(probe_stage, "open_tuned", lambda inputs: tuned)
         params = eval_stage.Params(suites=SUITES)
         self._run("eval.base", eval_stage, params, {"data": "data"})
         self._run("eval.tuned", eval_stage, params, {"data": "data", "adapter": "train"})
 
+    def probe(self, **params: Any) -> Artifact:
+        """What the models given to `evaluate` are asked besides the suites."""
+        return self._run("probe", probe_stage, probe_stage.Params(**params), {"adapter": "train", "data": "data"})
+
     def gate(self, *lines: str, undecided: Any = "estimate") -> Artifact:
         checks = [parse(line, METRICS, EXPORTS) for line in lines]
         params = gate_stage.Params(checks=checks, undecided=undecided)
-        return self._run("gate", gate_stage, params, {"base": "eval.base", "tuned": "eval.tuned"})
+        return self._run("gate", gate_stage, params, {"base": "eval.base", "tuned": "eval.tuned", "probe": "probe"})
 
     def verify(
         self, name: str, file: FakeRuntime, trained: FakeRuntime, *lines: str, size: int = 7_000_000

@@ -59,6 +59,7 @@ def test_all_of_them_in_the_order_of_the_work(tmp_path: Path) -> None:
         "train",
         "eval.base",
         "eval.tuned",
+        "probe",
         "gate",
         "merge",
         "export.gguf-q8_0",
@@ -84,7 +85,8 @@ def test_what_each_reads(tmp_path: Path) -> None:
     assert (found["train"].inputs, found["train"].sources) == ({"data": "data"}, {"base": base})
     assert (found["eval.base"].inputs, found["eval.base"].sources) == ({"data": "data"}, own)
     assert (found["eval.tuned"].inputs, found["eval.tuned"].sources) == ({"data": "data", "adapter": "train"}, own)
-    assert found["gate"].inputs == {"base": "eval.base", "tuned": "eval.tuned"}
+    assert found["gate"].inputs == {"base": "eval.base", "tuned": "eval.tuned", "probe": "probe"}
+    assert (found["probe"].inputs, found["probe"].sources) == ({"adapter": "train", "data": "data"}, {"base": base})
     assert (found["merge"].inputs, found["merge"].after) == ({"adapter": "train"}, ("gate",))
     export = found["export.gguf-q8_0"]
     assert (export.inputs, export.after, export.judged_by) == ({"adapter": "train"}, ("gate",), "verify.gguf-q8_0")
@@ -142,7 +144,7 @@ def test_without_gates_nothing_waits(tmp_path: Path) -> None:
 def test_the_shortest_recipe(tmp_path: Path) -> None:
     text = "base_model: x\ndata: {datasets: [{path: a.jsonl}]}\nexport: [gguf-f16]\n"
     found = targets(tmp_path, text)
-    assert list(found) == ["data", "train", "export.gguf-f16", "verify.gguf-f16", "report"]
+    assert list(found) == ["data", "train", "probe", "export.gguf-f16", "verify.gguf-f16", "report"]
     params: Any = found["verify.gguf-f16"].params
     assert (params.rows, params.suites) == ("train", {})
     assert "tuned" not in found["verify.gguf-f16"].inputs
@@ -160,7 +162,7 @@ def test_chosen_suites_and_rows_of_verify(tmp_path: Path) -> None:
 EVALS, FILES = {"eval.base", "eval.tuned"}, {"verify.gguf-q8_0", "verify.onnx-int4"}
 MADE = {"merge", "export.gguf-q8_0", "export.onnx-int4"}
 OVERRIDES: dict[str, tuple[str, set[str]]] = {
-    "base_model": ("./other", {"data", "train", *EVALS, *MADE, *FILES}),
+    "base_model": ("./other", {"data", "train", "probe", *EVALS, *MADE, *FILES}),
     "seed": ("6", {"data", "train"}),
     "data.datasets.*.path": ("c.jsonl", {"data"}),
     "data.datasets.*.type": ("prompt_completion", {"data"}),
@@ -180,6 +182,8 @@ OVERRIDES: dict[str, tuple[str, set[str]]] = {
     "eval.suites.*.metrics": ("[exact_match, json_match]", {*EVALS, *FILES}),
     "eval.suites.*.max_tokens": ("7", {*EVALS, *FILES}),
     "eval.suites.*.limit": ("7", {*EVALS, *FILES}),
+    "probe.rows": ("9", {"probe"}),
+    "probe.drift": ("false", {"probe"}),
     "gate.checks": ("[task.exact_match >= 0.8]", {"gate", *FILES}),
     "gate.undecided": ("fail", {"gate", *FILES}),
     "export.*.imatrix": ("own.gguf", {"export.gguf-q8_0"}),
@@ -228,7 +232,19 @@ TRAIN = {
 OVERRIDES |= {f"train.{key}": (value, {"train"}) for key, value in TRAIN.items()}
 OVERRIDES["train.adapter"] = ("lora", {"train", *MADE})  # the merge base follows from it
 # Sections, told by their keys; sizes that exclude the splits above; and what decides which targets there are.
-STRUCTURE = {"data", "train", "merge", "eval", "eval.suites", "gate", "export", "verify", "report", "merge.write"}
+STRUCTURE = {
+    "data",
+    "train",
+    "merge",
+    "eval",
+    "eval.suites",
+    "probe",
+    "gate",
+    "export",
+    "verify",
+    "report",
+    "merge.write",
+}
 SIZES = {"data.val_set_size": "data.validation", "data.test_set_size": "data.test"}
 PLACES = {"data.datasets.*": "data.datasets.0", "eval.suites.*": "eval.suites.task", "export.*": "export.onnx-int4"}
 OF_GGUF = {"imatrix", "tensor_types", "token_embedding_type", "output_tensor_type", "max_shard_size"}

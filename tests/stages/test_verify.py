@@ -9,7 +9,7 @@ import pytest
 from edgeft import files
 from edgeft.artifact import Artifact
 from edgeft.errors import Interrupted, ModelError
-from edgeft.stages import verify as stage
+from edgeft.stages.cases import answered
 from tests.evals.fakes import FakeRuntime, byte_ids, chatml
 from tests.stages.made_run import MadeRun, answers
 
@@ -132,5 +132,5 @@ def test_rows_end_with_their_last_answer() -> None:
         {"id": "2", "messages": [turn]},
         {"id": "3", "messages": [said]},
     ]
-    (case,) = stage._answered(rows)
+    (case,) = answered(rows)
     assert (case.id, case.messages, case.expected) == ("1", (turn,), "a")

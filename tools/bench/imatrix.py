@@ -71,7 +71,7 @@ def main() -> None:
                 done = export(source, type_name, out, {"imatrix": matrix} if matrix else {})
                 with open_runtime(out / done.facts["file"]) as runtime:
                     measured = figures(dict(examine(trained, runtime, cases, logit_rows=len(cases))))
-                kl, top1 = measured["mean_kl"][0], measured["top1_agreement"][0]
+                kl, top1 = measured["mean_kl"].value, measured["top1_agreement"].value
                 word = "with" if matrix else "without"
                 print(f"{type_name:8} {word:8} {done.facts['size']:12,} {kl:10.6f} {top1:8.4f}", flush=True)
 

@@ -1,0 +1,29 @@
+"""Rows of a dataset artifact as questions and expected answers. Used by the `verify` and `probe` stages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from edgeft.evals.suites import Case
+
+T = TypeVar("T")
+
+
+def answered(rows: Iterable[Mapping[str, Any]]) -> Iterable[Case]:
+    """Rows cut after their last assistant turn; a row without one has nothing to compare."""
+    from edgeft.evals.suites import Case
+
+    for row in rows:
+        messages = list(row["messages"])
+        while messages and messages[-1]["role"] != "assistant":
+            messages.pop()
+        if len(messages) > 1:
+            yield Case(str(row["id"]), tuple(messages[:-1]), messages[-1]["content"])
+
+
+def spread(found: Sequence[T], count: int) -> list[T]:
+    """At most `count` of them, evenly over all."""
+    count = min(count, len(found))
+    return [found[i * len(found) // count] for i in range(count)]
