@@ -10,7 +10,7 @@ from numba import njit  # noqa: TID253
 from numba.core import types  # noqa: TID253
 from numba.extending import intrinsic  # noqa: TID253
 
-from edgeft.exporters.gguf.kquants.lanes import bits, floats, integers, select, to_float
+from edgeft.exporters.gguf.kquants.lanes import bits, floats, integers, like, mantissa, select
 
 # error_model: a division by zero is what the processor makes of it, as in C.
 inner = njit(nogil=True, error_model="numpy")
@@ -23,7 +23,7 @@ EPSILON = np.float32(1e-15)  # GROUP_MAX_EPS: what ggml takes for zero
 @inner
 def nearest(value):
     """The nearest integer (ties to even) of |value| < 2^22, as a float."""
-    return (value + floats(ROUNDER)) - floats(ROUNDER)
+    return (value + like(value, ROUNDER)) - like(value, ROUNDER)
 
 
 @inner
@@ -34,8 +34,8 @@ def nearest_int(value):
 
 @inner
 def nearest_any(value):
-    """`nearest_int` as a float."""
-    return to_float(nearest_int(value))
+    """`nearest_int` as a float: where the sum has left the range of 2^23 to 2^24, the wrapped mantissa."""
+    return mantissa(value + like(value, ROUNDER))
 
 
 @inner

@@ -1,7 +1,9 @@
 """Sixteen numbers in one register: the numba types `f32` (<16 x float>), `i32` (<16 x i32>) and `mask` (<16 x i1>).
 
-An operator on them is one LLVM instruction without fast-math flags, so every lane rounds as C does; LLVM splits the
-vectors to what the processor has (one register of AVX-512, two of AVX2, four of SSE or NEON). Used by the kernels only.
+`pair` is two of `f32` side by side, with a mask of its own: while one waits for a result the processor goes on with the
+other. An operator on them is one LLVM instruction without fast-math flags, so every lane rounds as C does; LLVM splits
+the vectors to what the processor has (one register of AVX-512, two of AVX2, four of SSE or NEON). Used by the kernels
+only.
 """
 
 from __future__ import annotations
@@ -22,32 +24,37 @@ WIDTH = 16
 ROUNDING_FLAGS: tuple[str, ...] = ()
 
 
-class _Lanes(types.Type):
-    """A vector of `WIDTH` elements; numba tells these types apart by name."""
+class _Floats(types.Type):
+    def __init__(self, width: int) -> None:
+        super().__init__(f"lanes_f32x{width}")
 
 
-class _Floats(_Lanes):
-    def __init__(self) -> None:
-        super().__init__("lanes_f32")
+class _Pair(_Floats):
+    pass
 
 
-class _Integers(_Lanes):
+class _Integers(types.Type):
     def __init__(self) -> None:
         super().__init__("lanes_i32")
 
 
-class _Mask(_Lanes):
-    def __init__(self) -> None:
-        super().__init__("lanes_mask")
+class _Mask(types.Type):
+    def __init__(self, width: int) -> None:
+        super().__init__(f"lanes_mask{width}")
 
 
-f32, i32, mask = _Floats(), _Integers(), _Mask()
-_FLOATS = ir.VectorType(ir.FloatType(), WIDTH)
+class _PairMask(_Mask):
+    pass
+
+
+f32, pair = _Floats(WIDTH), _Pair(2 * WIDTH)
+i32, mask, pair_mask = _Integers(), _Mask(WIDTH), _PairMask(2 * WIDTH)
+_FLOATS, _PAIR = (ir.VectorType(ir.FloatType(), width) for width in (WIDTH, 2 * WIDTH))
+_BITS, _PAIR_BITS = (ir.VectorType(ir.IntType(1), width) for width in (WIDTH, 2 * WIDTH))
 _INTS = ir.VectorType(ir.IntType(32), WIDTH)
-_BITS = ir.VectorType(ir.IntType(1), WIDTH)
 
 
-def _model(kind: type[_Lanes], vector: ir.Type) -> None:
+def _model(kind: type[types.Type], vector: ir.Type) -> None:
     @register_model(kind)
     class Model(models.PrimitiveModel):  # type: ignore[misc]
         def __init__(self, manager: Any, fe_type: Any) -> None:
@@ -55,8 +62,10 @@ def _model(kind: type[_Lanes], vector: ir.Type) -> None:
 
 
 _model(_Floats, _FLOATS)
+_model(_Pair, _PAIR)
 _model(_Integers, _INTS)
 _model(_Mask, _BITS)
+_model(_PairMask, _PAIR_BITS)
 
 # --- operators ------------------------------------------------------------------------------------------------------
 
@@ -79,33 +88,37 @@ def _flagged(name: str) -> Emit:
     return lambda builder, a, b: getattr(builder, name)(a, b, flags=ROUNDING_FLAGS)
 
 
-_operator((operator.add, operator.iadd), (f32, f32), f32, _flagged("fadd"))
-_operator((operator.sub, operator.isub), (f32, f32), f32, _flagged("fsub"))
-_operator((operator.mul, operator.imul), (f32, f32), f32, _flagged("fmul"))
-_operator((operator.truediv, operator.itruediv), (f32, f32), f32, lambda builder, a, b: builder.fdiv(a, b))
-_operator((operator.neg,), (f32,), f32, lambda builder, a: builder.fneg(a))
-for _function, _sign in (
-    (operator.lt, "<"), (operator.le, "<="), (operator.gt, ">"), (operator.ge, ">="), (operator.eq, "=="),
-):  # fmt: skip
-    # ordered comparisons: false where a lane is not a number
-    _operator((_function,), (f32, f32), mask, lambda builder, a, b, sign=_sign: builder.fcmp_ordered(sign, a, b))
+for _kind, _test in ((f32, mask), (pair, pair_mask)):
+    _operator((operator.add, operator.iadd), (_kind, _kind), _kind, _flagged("fadd"))
+    _operator((operator.sub, operator.isub), (_kind, _kind), _kind, _flagged("fsub"))
+    _operator((operator.mul, operator.imul), (_kind, _kind), _kind, _flagged("fmul"))
+    _operator((operator.truediv, operator.itruediv), (_kind, _kind), _kind, lambda builder, a, b: builder.fdiv(a, b))
+    _operator((operator.neg,), (_kind,), _kind, lambda builder, a: builder.fneg(a))
+    for _function, _sign in (
+        (operator.lt, "<"), (operator.le, "<="), (operator.gt, ">"), (operator.ge, ">="), (operator.eq, "=="),
+    ):  # fmt: skip
+        # ordered comparisons: false where a lane is not a number
+        _operator(
+            (_function,), (_kind, _kind), _test, lambda builder, a, b, sign=_sign: builder.fcmp_ordered(sign, a, b)
+        )
+    _operator((operator.ne,), (_kind, _kind), _test, lambda builder, a, b: builder.fcmp_unordered("!=", a, b))
+    _operator((operator.invert,), (_test,), _test, lambda builder, a: builder.not_(a))
+for _function, _sign in ((operator.lt, "<"), (operator.gt, ">")):
     _operator((_function,), (i32, i32), mask, lambda builder, a, b, sign=_sign: builder.icmp_signed(sign, a, b))
-_operator((operator.ne,), (f32, f32), mask, lambda builder, a, b: builder.fcmp_unordered("!=", a, b))
 _operator((operator.add, operator.iadd), (i32, i32), i32, lambda builder, a, b: builder.add(a, b))
 _operator((operator.sub, operator.isub), (i32, i32), i32, lambda builder, a, b: builder.sub(a, b))
 _operator((operator.lshift,), (i32, i32), i32, lambda builder, a, b: builder.shl(a, b))
 _operator((operator.rshift,), (i32, i32), i32, lambda builder, a, b: builder.lshr(a, b))
-for _kind in (i32, mask):
+for _kind in (i32, mask, pair_mask):
     _operator((operator.and_, operator.iand), (_kind, _kind), _kind, lambda builder, a, b: builder.and_(a, b))
     _operator((operator.or_, operator.ior), (_kind, _kind), _kind, lambda builder, a, b: builder.or_(a, b))
-_operator((operator.invert,), (mask,), mask, lambda builder, a: builder.not_(a))
 
 # --- constants, conversions, memory ---------------------------------------------------------------------------------
 
 
 def _spread(builder: ir.IRBuilder, value: ir.Value, vector: ir.VectorType) -> ir.Value:
     one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH)
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
     return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
 
 
@@ -118,6 +131,54 @@ def floats(typingctx: Any, value: Any) -> Any:
         return _spread(builder, number, _FLOATS)
 
     return signature(f32, value), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def pairs(typingctx: Any, value: Any) -> Any:
+    """A scalar, rounded to float32, in all lanes of a pair."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return _spread(builder, context.cast(builder, args[0], sig.args[0], types.float32), _PAIR)
+
+    return signature(pair, value), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def like(typingctx: Any, vector: Any, value: Any) -> Any:
+    """A scalar, rounded to float32, in all lanes of a vector or pair such as the given one."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        number = context.cast(builder, args[1], sig.args[1], types.float32)
+        return _spread(builder, number, args[0].type)
+
+    return signature(vector, vector, value), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def width_of(typingctx: Any, vector: Any) -> Any:
+    """How many lanes: 16, or 32 of a pair."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return ir.Constant(ir.IntType(64), args[0].type.count)
+
+    return types.intp(vector), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def fetch(typingctx: Any, vector: Any, array: Any, index: Any, gap: Any) -> Any:
+    """16 floats from `index` on; for a pair the other 16 from `index + gap` on. `vector` says which."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        first = context.cast(builder, args[2], sig.args[2], types.intp)
+        low = builder.load(_at(context, builder, sig.args[1], args[1], first, _FLOATS), align=4)
+        if args[0].type.count == WIDTH:
+            return low
+        second = builder.add(first, context.cast(builder, args[3], sig.args[3], types.intp))
+        high = builder.load(_at(context, builder, sig.args[1], args[1], second, _FLOATS), align=4)
+        order = ir.Constant(ir.VectorType(ir.IntType(32), 2 * WIDTH), list(range(2 * WIDTH)))
+        return builder.shuffle_vector(low, high, order)
+
+    return signature(vector, vector, array, index, gap), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -184,14 +245,14 @@ load_float16 = _loader("load_float16", ir.IntType(16), _from_float16)
 
 @intrinsic  # type: ignore[untyped-decorator]
 def store(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
-    """Write 16 floats into a float32 array, from `index` on."""
+    """Write 16 floats, or the 32 of a pair, into a float32 array, from `index` on."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Any:
         index = context.cast(builder, args[1], sig.args[1], types.intp)
-        builder.store(args[2], _at(context, builder, sig.args[0], args[0], index, _FLOATS), align=4)
+        builder.store(args[2], _at(context, builder, sig.args[0], args[0], index, args[2].type), align=4)
         return context.get_dummy_value()
 
-    return signature(types.none, array, index, f32), codegen
+    return signature(types.none, array, index, value), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -233,13 +294,53 @@ def _call(name: str, result: ir.Type) -> Emit:
     return emit
 
 
-select = _function("select", (mask, f32, f32), f32, lambda builder, c, a, b: builder.select(c, a, b))
 select_int = _function("select_int", (mask, i32, i32), i32, lambda builder, c, a, b: builder.select(c, a, b))
 bits = _function("bits", (f32,), i32, lambda builder, a: builder.bitcast(a, _INTS))
-to_float = _function("to_float", (i32,), f32, lambda builder, a: builder.sitofp(a, _FLOATS))
 square_root = _function("square_root", (f32,), f32, _call("llvm.sqrt.v16f32", _FLOATS))
-magnitude = _function("magnitude", (f32,), f32, _call("llvm.fabs.v16f32", _FLOATS))
-some = _function("some", (mask,), types.boolean, _call("llvm.vector.reduce.or.v16i1", ir.IntType(1)))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def select(typingctx: Any, chosen: Any, yes: Any, no: Any) -> Any:
+    """`yes` in the lanes of the mask, `no` in the others."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return builder.select(*args)
+
+    return signature(yes, chosen, yes, no), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def magnitude(typingctx: Any, value: Any) -> Any:
+    """|value|."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        kind = args[0].type
+        return _call(f"llvm.fabs.v{kind.count}f32", kind)(builder, *args)
+
+    return signature(value, value), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def mantissa(typingctx: Any, value: Any) -> Any:
+    """The 23 bits after a float's leading one, minus 2^22, as a float."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        kind = args[0].type
+        whole = ir.VectorType(ir.IntType(32), kind.count)
+        low = builder.and_(builder.bitcast(args[0], whole), ir.Constant(whole, [0x7FFFFF] * kind.count))
+        return builder.sitofp(builder.sub(low, ir.Constant(whole, [0x400000] * kind.count)), kind)
+
+    return signature(value, value), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def some(typingctx: Any, chosen: Any) -> Any:
+    """Whether any lane of a mask is set."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return _call(f"llvm.vector.reduce.or.v{args[0].type.count}i1", ir.IntType(1))(builder, *args)
+
+    return signature(types.boolean, chosen), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]

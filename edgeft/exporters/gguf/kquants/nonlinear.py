@@ -61,7 +61,7 @@ def search_values(t, xs, ws, steps):
     `steps`: numerators of the inverse scales; of the first it is 1 / (largest / numerator), whose last bit may differ.
     """
     zero = floats(0)
-    most, size = largest(t, xs, PART)
+    most, size = largest(floats(1), t, xs, 0, PART)
     scale = best = zero
     for step in range(len(steps)):
         inverse = floats(1) / ((-most) / floats(steps[0])) if step == 0 else floats(steps[step]) / most
@@ -90,9 +90,9 @@ def scale_nonlinear(t, important, size, steps):
     for part in range(size // PART):
         start = 16 * PART * part
         if important:
-            weigh_by_importance(t, start, PART, sigma2)
+            weigh_by_importance(t, start, PART, W, 16, sigma2)
         else:
-            weigh_by_square(t, start, PART)
+            weigh_by_square(t, start, PART, W, 16)
         store(t, SCALES + 16 * part, search_values(t, X + start, W, steps))
 
 
@@ -101,7 +101,7 @@ def scale_iq4_xs(t, important, steps):
     """As above, and the integers -32..31 of the one of largest magnitude, which is -32."""
     scale_nonlinear(t, important, 256, steps)
     zero, one = floats(0), floats(1)
-    most, _ = largest(t, SCALES, 8)
+    most, _ = largest(floats(1), t, SCALES, 0, 8)
     scale = (-most) / floats(32)
     store(t, BLOCK_SCALE, scale)
     nothing = scale == zero

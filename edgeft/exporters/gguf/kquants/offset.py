@@ -14,10 +14,11 @@ from edgeft.exporters.gguf.kquants.arithmetic import (
     put_half,
     to_half,
 )
-from edgeft.exporters.gguf.kquants.lanes import floats, integers, load, select, select_int, store, store_bytes
+from edgeft.exporters.gguf.kquants.lanes import floats, integers, load, pairs, select, select_int, store, store_bytes
 from edgeft.exporters.gguf.kquants.room import (
     BLOCK_MINIMUM,
     BLOCK_SCALE,
+    LEVELS,
     MINIMUMS,
     ODD,
     SCALES,
@@ -30,7 +31,14 @@ from edgeft.exporters.gguf.kquants.room import (
     X,
 )
 from edgeft.exporters.gguf.kquants.search import search_offset, search_positive
-from edgeft.exporters.gguf.kquants.tile import mark, squares, weigh_by_importance, weigh_by_magnitude, weigh_by_mean
+from edgeft.exporters.gguf.kquants.tile import (
+    mark,
+    mark_pair,
+    squares,
+    weigh_by_importance,
+    weigh_by_magnitude,
+    weigh_by_mean,
+)
 
 SIZE = 256
 
@@ -47,32 +55,41 @@ def scale_offset(t, important, n, top, top_scale, steps, scale_steps, two_bits):
     if important:
         total = squares(t, X, SIZE)
         sigma2 = total / floats(SIZE) if two_bits else (floats(2) * total) / floats(SIZE)
-    for part in range(parts):
+    ones = pairs(1)
+    for part in range(0, parts, 2):
         start = 16 * n * part
-        if important:
-            store(t, SUMS + 16 * part, weigh_by_importance(t, start, n, sigma2))
-        elif two_bits:
-            weigh_by_magnitude(t, start, n)
-        else:
-            weigh_by_mean(t, start, n)
-        scale, minimum, odd = search_offset(t, X + start, W, n, steps, top, two_bits and not important)
+        for half in range(2):
+            here, to = start + 16 * n * half, W + 16 * half
+            if important:
+                store(t, SUMS + 16 * (part + half), weigh_by_importance(t, here, n, to, 32, sigma2))
+            elif two_bits:
+                weigh_by_magnitude(t, here, n, to, 32)
+            else:
+                weigh_by_mean(t, here, n, to, 32)
+        scale, minimum, odd = search_offset(ones, t, X + start, 16 * n, n, steps, top, two_bits and not important)
         store(t, SCALES + 16 * part, scale)
         store(t, MINIMUMS + 16 * part, minimum)
-        mark(t, odd)
+        mark_pair(t, odd)
     if important:
-        _round_by_error(t, SCALES, parts, scale_steps, top_scale, WHOLE_SCALES, BLOCK_SCALE)
-        _round_by_error(t, MINIMUMS, parts, scale_steps, top_scale, WHOLE_MINIMUMS, BLOCK_MINIMUM)
+        _round_by_error(t, parts, scale_steps, top_scale)
     else:
         _round_by_largest(t, SCALES, parts, top_scale, WHOLE_SCALES, BLOCK_SCALE)
         _round_by_largest(t, MINIMUMS, parts, top_scale, WHOLE_MINIMUMS, BLOCK_MINIMUM)
 
 
 @inner
-def _round_by_error(t, found, parts, steps, top, whole, block):
-    """The integers whose weighted error is small: with an importance matrix."""
-    scale, odd = search_positive(t, found, SUMS, parts, steps, top, whole)
-    store(t, block, scale)
-    mark(t, odd)
+def _round_by_error(t, parts, steps, top):
+    """The integers whose weighted error is small, of scales and minimums at a time: with an importance matrix."""
+    for part in range(parts):
+        weight = load(t, SUMS + 16 * part)
+        store(t, W + 32 * part, weight)
+        store(t, W + 32 * part + 16, weight)
+    both, odd = search_positive(pairs(1), t, SCALES, MINIMUMS - SCALES, parts, steps, top)
+    store(t, BLOCK_SCALE, both)
+    for part in range(parts):
+        store(t, WHOLE_SCALES + 16 * part, load(t, LEVELS + 32 * part))
+        store(t, WHOLE_MINIMUMS + 16 * part, load(t, LEVELS + 32 * part + 16))
+    mark_pair(t, odd)
 
 
 @inner

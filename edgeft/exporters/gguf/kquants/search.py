@@ -1,7 +1,8 @@
-"""The five searches for a scale that ggml knows, each for 16 sub-blocks at once: lane k works on sub-block k.
+"""The five searches for a scale that ggml knows, each for 16 sub-blocks at once (or 32): lane k works on sub-block k.
 
-All vectors lie in one float32 array `t` (see `tile`): element i of lane k at [start + 16 i + k]; values start at `xs`,
-weights at `ws`. A search keeps the order of ggml's float32
+All lie in one float32 array `t` (see `room`). `one` is a vector of ones, or a pair: then the search works on two
+sub-blocks at a time. Element i of the values is at xs + 16 i, of the second of a pair `gap` further; weights lie at `W`
+and levels at `LEVELS`, those of the second beside those of the first. A search keeps the order of ggml's float32
 operations in every lane, since another order would round otherwise; a choice becomes a selection by a mask. What the C
 code keeps besides (the levels of the best step) is not kept: they are made anew from the final scale.
 docs/kquants.md derives the formulas.
@@ -10,24 +11,25 @@ docs/kquants.md derives the formulas.
 from __future__ import annotations
 
 from edgeft.exporters.gguf.kquants.arithmetic import BOUND, EPSILON, clamp, inner, nearest, nearest_any
-from edgeft.exporters.gguf.kquants.lanes import floats, load, magnitude, select, some, store
-from edgeft.exporters.gguf.kquants.room import LEVELS
+from edgeft.exporters.gguf.kquants.lanes import fetch, like, magnitude, select, some, store, width_of
+from edgeft.exporters.gguf.kquants.room import LEVELS, W
 
 
 @inner
-def search_offset(t, xs, ws, n, steps, top, absolute):
+def search_offset(one, t, xs, gap, n, steps, top, absolute):
     """x ~ scale * level - minimum, levels 0..top: returns (scale, minimum, 1 where a lane left the fast path's range).
 
     For each step the levels of one inverse scale, then scale and minimum by weighted least squares; the best of them by
     weighted squared error, or absolute error when `absolute`. `steps`: the numerators of the inverse scales; the first
     is `top` itself, whose plain scale is what the others have to beat.
     """
-    zero, one, high = floats(0), floats(1), floats(top)
-    low_x = high_x = load(t, xs)
-    sum_w = load(t, ws)
+    width = width_of(one)
+    zero, high = like(one, 0), like(one, top)
+    low_x = high_x = fetch(one, t, xs, gap)
+    sum_w = fetch(one, t, W, 16)
     sum_x = sum_w * low_x
     for i in range(1, n):
-        value, weight = load(t, xs + 16 * i), load(t, ws + 16 * i)
+        value, weight = fetch(one, t, xs + 16 * i, gap), fetch(one, t, W + width * i, 16)
         low_x = select(value < low_x, value, low_x)
         high_x = select(value > high_x, value, high_x)
         sum_w = sum_w + weight
@@ -35,19 +37,19 @@ def search_offset(t, xs, ws, n, steps, top, absolute):
     low_x = select(low_x > zero, zero, low_x)
     span = high_x - low_x
     flat = high_x == low_x
-    inverse = floats(steps[0]) / span
+    inverse = like(one, steps[0]) / span
     scale, minimum = one / inverse, low_x
     for i in range(n):
-        store(t, LEVELS + 16 * i, clamp(nearest(inverse * (load(t, xs + 16 * i) - minimum)), zero, high))
-    best = _offset_error(t, xs, ws, n, scale, minimum, absolute)
+        store(t, LEVELS + width * i, clamp(nearest(inverse * (fetch(one, t, xs + 16 * i, gap) - minimum)), zero, high))
+    best = _offset_error(t, xs, gap, n, scale, minimum, absolute)
     for step in range(1, len(steps)):
-        inverse = floats(steps[step]) / (high_x - minimum)
+        inverse = like(one, steps[step]) / (high_x - minimum)
         sum_l = sum_l2 = sum_xl = zero
         for i in range(n):
-            value = load(t, xs + 16 * i)
+            value = fetch(one, t, xs + 16 * i, gap)
             level = clamp(nearest(inverse * (value - minimum)), zero, high)
-            store(t, LEVELS + 16 * i, level)
-            weighted = load(t, ws + 16 * i) * level
+            store(t, LEVELS + width * i, level)
+            weighted = fetch(one, t, W + width * i, 16) * level
             sum_l = sum_l + weighted
             sum_l2 = sum_l2 + weighted * level
             sum_xl = sum_xl + weighted * value
@@ -57,36 +59,37 @@ def search_offset(t, xs, ws, n, steps, top, absolute):
         positive = new_minimum > zero
         new_scale = select(positive, sum_xl / sum_l2, new_scale)
         new_minimum = select(positive, zero, new_minimum)
-        error = _offset_error(t, xs, ws, n, new_scale, new_minimum, absolute)
+        error = _offset_error(t, xs, gap, n, new_scale, new_minimum, absolute)
         better = (determinant > zero) & (error < best)
         best = select(better, error, best)
         scale = select(better, new_scale, scale)
         minimum = select(better, new_minimum, minimum)
-    odd = (~flat) & ~(span > one / floats(BOUND))
+    odd = (~flat) & ~(span > one / like(one, BOUND))
     return select(flat, zero, scale), -minimum, select(odd, one, zero)
 
 
 @inner
-def _offset_error(t, xs, ws, n, scale, minimum, absolute):
+def _offset_error(t, xs, gap, n, scale, minimum, absolute):
     """The weighted error of scale * level + minimum."""
-    error = floats(0)
+    width = width_of(scale)
+    error = like(scale, 0)
     if absolute:
         for i in range(n):
-            off = (scale * load(t, LEVELS + 16 * i) + minimum) - load(t, xs + 16 * i)
-            error = error + load(t, ws + 16 * i) * magnitude(off)
+            off = (scale * fetch(scale, t, LEVELS + width * i, 16) + minimum) - fetch(scale, t, xs + 16 * i, gap)
+            error = error + fetch(scale, t, W + width * i, 16) * magnitude(off)
     else:
         for i in range(n):
-            off = (scale * load(t, LEVELS + 16 * i) + minimum) - load(t, xs + 16 * i)
-            error = error + load(t, ws + 16 * i) * (off * off)
+            off = (scale * fetch(scale, t, LEVELS + width * i, 16) + minimum) - fetch(scale, t, xs + 16 * i, gap)
+            error = error + fetch(scale, t, W + width * i, 16) * (off * off)
     return error
 
 
 @inner
-def largest(t, xs, n):
+def largest(one, t, xs, gap, n):
     """The value of largest magnitude (the first of equals) and the magnitude."""
-    most = size = floats(0)
+    most = size = like(one, 0)
     for i in range(n):
-        value = load(t, xs + 16 * i)
+        value = fetch(one, t, xs + 16 * i, gap)
         larger = magnitude(value) > size
         size = select(larger, magnitude(value), size)
         most = select(larger, value, most)
@@ -94,23 +97,25 @@ def largest(t, xs, n):
 
 
 @inner
-def search_symmetric(t, xs, ws, n, steps, top):
+def search_symmetric(one, t, xs, gap, n, steps, top):
     """x ~ scale * level, levels -top..top-1: returns (scale, the inverse scale whose levels led to it).
 
     For each step the levels of one inverse scale, then the scale by weighted least squares; the best of them by the
     share of the squares that it explains, sumlx^2 / suml2. `steps`: the numerators of the inverse scales.
     """
-    zero, low, high = floats(0), floats(-top), floats(top - 1)
-    most, size = largest(t, xs, n)
+    width = width_of(one)
+    zero, low, high = like(one, 0), like(one, -top), like(one, top - 1)
+    most, size = largest(one, t, xs, gap, n)
     scale = best = chosen = zero
+    for i in range(n):  # the room of the levels holds the products that all steps need
+        store(t, LEVELS + width * i, fetch(one, t, W + width * i, 16) * fetch(one, t, xs + 16 * i, gap))
     for step in range(len(steps)):
-        inverse = floats(steps[step]) / most
+        inverse = like(one, steps[step]) / most
         sum_lx = sum_l2 = zero
         for i in range(n):
-            value, weight = load(t, xs + 16 * i), load(t, ws + 16 * i)
-            level = clamp(nearest(inverse * value), low, high)
-            sum_lx = sum_lx + (weight * value) * level
-            sum_l2 = sum_l2 + (weight * level) * level
+            level = clamp(nearest(inverse * fetch(one, t, xs + 16 * i, gap)), low, high)
+            sum_lx = sum_lx + fetch(one, t, LEVELS + width * i, 16) * level
+            sum_l2 = sum_l2 + (fetch(one, t, W + width * i, 16) * level) * level
         if step == 0:
             scale = select(sum_l2 == zero, zero, sum_lx / sum_l2)
             best = scale * sum_lx
@@ -120,28 +125,29 @@ def search_symmetric(t, xs, ws, n, steps, top):
             scale = select(better, sum_lx / sum_l2, scale)
             best = select(better, scale * sum_lx, best)
             chosen = select(better, inverse, chosen)
-    return select(size < floats(EPSILON), zero, scale), chosen
+    return select(size < like(one, EPSILON), zero, scale), chosen
 
 
 @inner
-def search_by_turns(t, xs, n, top):
+def search_by_turns(one, t, xs, gap, n, top):
     """x ~ scale * level, levels -top..top-1, weights x^2: one level at a time is moved to where the others' scale wants
     it, as long as that explains more, in five rounds at most. Returns the scale."""
-    zero, low, high = floats(0), floats(-top), floats(top - 1)
-    most, size = largest(t, xs, n)
-    inverse = floats(-top) / most
+    width = width_of(one)
+    zero, low, high = like(one, 0), like(one, -top), like(one, top - 1)
+    most, size = largest(one, t, xs, gap, n)
+    inverse = like(one, -top) / most
     sum_lx = sum_l2 = zero
     for i in range(n):
-        value = load(t, xs + 16 * i)
+        value = fetch(one, t, xs + 16 * i, gap)
         level = clamp(nearest(inverse * value), low, high)
-        store(t, LEVELS + 16 * i, level)
+        store(t, LEVELS + width * i, level)
         weight = value * value
         sum_lx = sum_lx + (weight * value) * level
         sum_l2 = sum_l2 + (weight * level) * level
     for _turn in range(5):
         changed = zero > zero
         for i in range(n):
-            value, level = load(t, xs + 16 * i), load(t, LEVELS + 16 * i)
+            value, level = fetch(one, t, xs + 16 * i, gap), fetch(one, t, LEVELS + width * i, 16)
             weight = value * value
             rest_lx = sum_lx - (weight * value) * level
             rest_l2 = sum_l2 - (weight * level) * level
@@ -150,36 +156,37 @@ def search_by_turns(t, xs, n, top):
             with_l2 = rest_l2 + (weight * moved) * moved
             better = (rest_lx > zero) & (moved != level) & (with_l2 > zero)
             better = better & ((with_lx * with_lx) * sum_l2 > (sum_lx * sum_lx) * with_l2)
-            store(t, LEVELS + 16 * i, select(better, moved, level))
+            store(t, LEVELS + width * i, select(better, moved, level))
             sum_lx = select(better, with_lx, sum_lx)
             sum_l2 = select(better, with_l2, sum_l2)
             changed = changed | better
         if not some(changed):
             break
     scale = select(sum_l2 > zero, sum_lx / sum_l2, zero)
-    return select(size < floats(EPSILON), zero, scale)
+    return select(size < like(one, EPSILON), zero, scale)
 
 
 @inner
-def search_positive(t, xs, ws, n, steps, top, levels):
+def search_positive(one, t, xs, gap, n, steps, top):
     """x ~ scale * level, x >= 0, levels 0..top, for the scales of sub-blocks: the best step by weighted squared error,
-    then one level at a time. Returns (scale, 1 where a lane left the fast path's range); the levels lie at `levels`."""
-    zero, one, high = floats(0), floats(1), floats(top)
+    then one level at a time. Returns (scale, 1 where a lane left the fast path's range)."""
+    width = width_of(one)
+    zero, high = like(one, 0), like(one, top)
     most = odd = zero
     for i in range(n):
-        value = load(t, xs + 16 * i)
+        value = fetch(one, t, xs + 16 * i, gap)
         most = select(most > value, most, value)
-        odd = select((value >= zero) & (value < floats(BOUND)), odd, one)
+        odd = select((value >= zero) & (value < like(one, BOUND)), odd, one)
     chosen = best = zero
     for step in range(len(steps)):
-        inverse = floats(steps[step]) / most
+        inverse = like(one, steps[step]) / most
         scale, error = one / inverse, zero
         for i in range(n):
-            value = load(t, xs + 16 * i)
+            value = fetch(one, t, xs + 16 * i, gap)
             level = nearest(inverse * value)
             level = select(level < high, level, high)
             off = value - scale * level
-            error = error + (load(t, ws + 16 * i) * off) * off
+            error = error + (fetch(one, t, W + width * i, 16) * off) * off
         if step == 0:
             chosen, best = inverse, error
         else:
@@ -188,16 +195,17 @@ def search_positive(t, xs, ws, n, steps, top, levels):
             chosen = select(better, inverse, chosen)
     sum_lx = sum_l2 = zero
     for i in range(n):
-        value, weight = load(t, xs + 16 * i), load(t, ws + 16 * i)
+        value, weight = fetch(one, t, xs + 16 * i, gap), fetch(one, t, W + width * i, 16)
         level = nearest(chosen * value)
         level = select(level < high, level, high)
-        store(t, levels + 16 * i, level)
+        store(t, LEVELS + width * i, level)
         sum_lx = sum_lx + (weight * value) * level
         sum_l2 = sum_l2 + (weight * level) * level
     for _turn in range(5):
         changed = zero > zero
         for i in range(n):
-            value, weight, level = load(t, xs + 16 * i), load(t, ws + 16 * i), load(t, levels + 16 * i)
+            value, weight = fetch(one, t, xs + 16 * i, gap), fetch(one, t, W + width * i, 16)
+            level = fetch(one, t, LEVELS + width * i, 16)
             rest_lx = sum_lx - (weight * value) * level
             rest_l2 = sum_l2 - (weight * level) * level
             moved = nearest_any((value * rest_l2) / rest_lx)
@@ -207,14 +215,14 @@ def search_positive(t, xs, ws, n, steps, top, levels):
             better = (rest_lx > zero) & (rest_l2 > zero) & (moved != level)
             better = better & ((with_lx * with_lx) * sum_l2 > (sum_lx * sum_lx) * with_l2)
             odd = select(better & (moved < zero), one, odd)  # ggml's byte would wrap
-            store(t, levels + 16 * i, select(better, moved, level))
+            store(t, LEVELS + width * i, select(better, moved, level))
             sum_lx = select(better, with_lx, sum_lx)
             sum_l2 = select(better, with_l2, sum_l2)
             changed = changed | better
         if not some(changed):
             break
-    nothing = most < floats(EPSILON)
+    nothing = most < like(one, EPSILON)
     for i in range(n):
-        store(t, levels + 16 * i, select(nothing, zero, load(t, levels + 16 * i)))
+        store(t, LEVELS + width * i, select(nothing, zero, fetch(one, t, LEVELS + width * i, 16)))
     scale = select(sum_l2 > zero, sum_lx / sum_l2, zero)
     return select(nothing, zero, scale), select(nothing, zero, odd)

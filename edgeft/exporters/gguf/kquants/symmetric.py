@@ -12,10 +12,10 @@ from edgeft.exporters.gguf.kquants.arithmetic import (
     put_half,
     to_half,
 )
-from edgeft.exporters.gguf.kquants.lanes import floats, integers, load, select, select_int, store, store_bytes
-from edgeft.exporters.gguf.kquants.room import BLOCK_SCALE, ODD, SCALES, SUMS, WHOLE_SCALES, D, Q, W, X
+from edgeft.exporters.gguf.kquants.lanes import floats, integers, load, pairs, select, select_int, store, store_bytes
+from edgeft.exporters.gguf.kquants.room import BLOCK_SCALE, ODD, SCALES, SUMS, WHOLE_SCALES, D, W, X
 from edgeft.exporters.gguf.kquants.search import largest, search_by_turns, search_symmetric
-from edgeft.exporters.gguf.kquants.tile import squares, weigh_by_importance, weigh_by_square
+from edgeft.exporters.gguf.kquants.tile import squares, weigh_by_column, weigh_by_importance, weigh_by_square
 
 SIZE, PART, PARTS = 256, 16, 16
 
@@ -23,13 +23,14 @@ SIZE, PART, PARTS = 256, 16, 16
 @inner
 def scale_q6_k(t, important, steps):
     """Scales of all sub-blocks, and the integers -128..127 for them: of the one of largest magnitude, which is -128."""
-    for part in range(PARTS):
+    for part in range(0, PARTS, 2):
         start = 16 * PART * part
-        weights = Q + start
-        if not important:
-            weigh_by_square(t, start, PART)
-            weights = W
-        scale, _ = search_symmetric(t, X + start, weights, PART, steps, 32)
+        for half in range(2):
+            if important:
+                weigh_by_column(t, start + 16 * PART * half, PART, W + 16 * half, 32)
+            else:
+                weigh_by_square(t, start + 16 * PART * half, PART, W + 16 * half, 32)
+        scale, _ = search_symmetric(pairs(1), t, X + start, 16 * PART, PART, steps, 32)
         store(t, SCALES + 16 * part, scale)
     _round_by_largest(t, 128)
 
@@ -38,16 +39,20 @@ def scale_q6_k(t, important, steps):
 def scale_q3_k(t, important, steps, scale_steps):
     """Scales of all sub-blocks, and the integers -32..31 for them."""
     sigma2 = (floats(2) * squares(t, X, SIZE)) / floats(SIZE) if important else floats(0)
-    for part in range(PARTS):
+    for part in range(0, PARTS, 2):
         start = 16 * PART * part
         if important:
-            store(t, SUMS + 16 * part, weigh_by_importance(t, start, PART, sigma2))
-            scale, _ = search_symmetric(t, X + start, W, PART, steps, 4)
+            for half in range(2):
+                here = start + 16 * PART * half
+                store(t, SUMS + 16 * (part + half), weigh_by_importance(t, here, PART, W + 16 * half, 32, sigma2))
+            scale, _ = search_symmetric(pairs(1), t, X + start, 16 * PART, PART, steps, 4)
         else:
-            scale = search_by_turns(t, X + start, PART, 4)
+            scale = search_by_turns(pairs(1), t, X + start, 16 * PART, PART, 4)
         store(t, SCALES + 16 * part, scale)
     if important:
-        scale, inverse = search_symmetric(t, SCALES, SUMS, PARTS, scale_steps, 32)
+        for part in range(PARTS):
+            store(t, W + 16 * part, load(t, SUMS + 16 * part))
+        scale, inverse = search_symmetric(floats(1), t, SCALES, 0, PARTS, scale_steps, 32)
         store(t, BLOCK_SCALE, scale)
         _round(t, inverse, 32)
     else:
@@ -57,7 +62,7 @@ def scale_q3_k(t, important, steps, scale_steps):
 @inner
 def _round_by_largest(t, top):
     """Integers -top..top-1 of the scale of largest magnitude, which is -top; a block of zeros is for ggml."""
-    most, size = largest(t, SCALES, PARTS)
+    most, size = largest(floats(1), t, SCALES, 0, PARTS)
     inverse = floats(-top) / most
     store(t, BLOCK_SCALE, select(size < floats(EPSILON), floats(0), floats(1) / inverse))
     _round(t, inverse, top)

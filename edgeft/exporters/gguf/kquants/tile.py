@@ -18,7 +18,7 @@ from edgeft.exporters.gguf.kquants.lanes import (
     store,
     transpose,
 )
-from edgeft.exporters.gguf.kquants.room import ODD, ROWS, Q, W, X
+from edgeft.exporters.gguf.kquants.room import LEVELS, ODD, ROWS, Q, X
 
 FLOAT32, BFLOAT16, FLOAT16 = 0, 1, 2  # what a source holds: `singles`, or 16 bits a value in `words`
 
@@ -70,7 +70,15 @@ def mark(t, odd):
     store(t, ODD, load(t, ODD) + odd)
 
 
+@inner
+def mark_pair(t, odd):
+    """Mark the blocks of lanes where either half of a pair is not 0; levels are not kept."""
+    store(t, LEVELS, odd)
+    mark(t, load(t, LEVELS) + load(t, LEVELS + 16))
+
+
 # --- weights: how much an error in each value of a sub-block matters ------------------------------------------------
+# start: of the sub-block's values in the block; to, width: where the weight of value i goes, to + width i
 
 
 @inner
@@ -84,35 +92,42 @@ def squares(t, start, n):
 
 
 @inner
-def weigh_by_importance(t, start, n, sigma2):
-    """importance * sqrt(sigma2 + x^2); returns their sum. `start`: of the sub-block's elements in the block."""
+def weigh_by_importance(t, start, n, to, width, sigma2):
+    """importance * sqrt(sigma2 + x^2); returns their sum."""
     total = floats(0)
     for i in range(n):
         value = load(t, X + start + 16 * i)
         weight = load(t, Q + start + 16 * i) * square_root(sigma2 + value * value)
-        store(t, W + 16 * i, weight)
+        store(t, to + width * i, weight)
         total = total + weight
     return total
 
 
 @inner
-def weigh_by_mean(t, start, n):
+def weigh_by_mean(t, start, n, to, width):
     """sqrt(mean of x^2) + |x|."""
     mean = square_root(squares(t, X + start, n) / floats(n))
     for i in range(n):
-        store(t, W + 16 * i, mean + magnitude(load(t, X + start + 16 * i)))
+        store(t, to + width * i, mean + magnitude(load(t, X + start + 16 * i)))
 
 
 @inner
-def weigh_by_magnitude(t, start, n):
+def weigh_by_magnitude(t, start, n, to, width):
     """|x|."""
     for i in range(n):
-        store(t, W + 16 * i, magnitude(load(t, X + start + 16 * i)))
+        store(t, to + width * i, magnitude(load(t, X + start + 16 * i)))
 
 
 @inner
-def weigh_by_square(t, start, n):
+def weigh_by_square(t, start, n, to, width):
     """x^2."""
     for i in range(n):
         value = load(t, X + start + 16 * i)
-        store(t, W + 16 * i, value * value)
+        store(t, to + width * i, value * value)
+
+
+@inner
+def weigh_by_column(t, start, n, to, width):
+    """The importance itself."""
+    for i in range(n):
+        store(t, to + width * i, load(t, Q + start + 16 * i))
