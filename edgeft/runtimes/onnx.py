@@ -140,10 +140,8 @@ class OnnxRuntime:
     def _rewind(self, kept: int, capacity: int) -> None:
         """A generator that holds the first `kept` ids of the past and has room for `capacity` tokens in all."""
         if self._generator is not None and self._capacity >= capacity:
-            if kept < len(self._past):
-                self._generator.rewind_to(kept)
-                del self._past[kept:]
-            return
+            if kept >= len(self._past) or self._rewound(kept):
+                return
         self._capacity = min(max(256, 1 << (capacity - 1).bit_length()), self._folder.context_length)
         parameters = self._genai.GeneratorParams(self._model)
         parameters.set_search_options(
@@ -153,6 +151,15 @@ class OnnxRuntime:
         if self._adapters is not None:
             self._generator.set_active_adapter(self._adapters, _ACTIVE)
         self._past = []
+
+    def _rewound(self, kept: int) -> bool:
+        """Whether the generator could forget what stands behind `kept` ids: those with convolutions cannot."""
+        try:
+            self._generator.rewind_to(kept)
+        except Exception:  # the library's own RuntimeError subclass
+            return False
+        del self._past[kept:]
+        return True
 
     def _read(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """float32[T, V] logits after each of `ids`, read behind the past."""

@@ -1,6 +1,7 @@
 """ONNX export from base and adapter: ours, streamed, against peft's merge and onnxruntime-genai's builder.
 
-    python tools/bench/onnx.py [--shape q06] [--types int4,int8,fp16] [--folder FOLDER] [--ours-only] [--sparse]
+    python tools/bench/onnx.py [--shape q06] [--types int4,int8,fp16] [--folder FOLDER] [--ours-only]
+                               [--sparse] [--layers 4]
 
 Every step runs in a process of its own. `sha256` says whether the two `model.onnx` and data files are the same bytes.
 --sparse makes the weights a hole in the file (they read as zeros): for shapes that the disk does not hold.
@@ -12,6 +13,7 @@ import argparse
 import shutil
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -46,6 +48,7 @@ build(Path(model), Path(out), precision=type_name, options=switches, cache=Path(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=sorted(SHAPES), default="q06")
+    parser.add_argument("--layers", type=int, help="fewer than the shape has: the peak is that of its largest weights")
     parser.add_argument("--types", default="int4,int8,fp16,fp32")
     parser.add_argument("--folder", type=Path, help="where to work and find a model made before (default: a new one)")
     parser.add_argument("--threads", type=int, default=2)
@@ -62,6 +65,7 @@ def main() -> None:
 
 def run(given: argparse.Namespace, folder: Path) -> None:
     shape = SHAPES[given.shape]
+    shape = replace(shape, layers=given.layers or shape.layers)
     base, adapter, out = folder / "base", folder / "adapter", folder / "out"
     if not (adapter / "adapter_config.json").is_file():
         make_base(base, shape, seed=None if given.sparse else 0)

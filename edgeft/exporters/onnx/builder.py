@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeft.errors import EdgeftError, ModelError, storage_errors
+from edgeft.exporters.onnx.fitting import fit
 from edgeft.exporters.onnx.streamed import streamed
 from edgeft.models.quiet import quiet
 from edgeft.weights import Weights
@@ -45,6 +46,7 @@ def build(
             parsed = builder.parse_extra_options(
                 str(checkpoint), str(checkpoint), str(folder), precision, provider, str(cache), list(options)
             )
+            fit(parsed["hf_details"]["hf_config"])
             with contextlib.nullcontext() if weights is None else streamed(builder.Model, weights, cache):
                 cache.mkdir(parents=True, exist_ok=True)
                 builder.create_model(
@@ -56,7 +58,7 @@ def build(
                 where=checkpoint / "config.json",
                 do="export GGUF instead",
             ) from None
-        except (ValueError, KeyError, AttributeError, TypeError, RuntimeError) as error:
+        except (ValueError, KeyError, AttributeError, TypeError, RuntimeError, AssertionError) as error:
             raise EdgeftError(f"onnxruntime-genai's builder failed: {_first_line(error)}") from error
 
 

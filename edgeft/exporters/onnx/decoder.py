@@ -33,12 +33,12 @@ from edgeft.weights.threads import torch_threads
 
 GRAPH = "model.onnx"
 _SCRATCH, _DESCRIBED = ".scratch", "described"
-# The text decoders of builder 0.18; `check` refuses others before any weight is read.
+# The text decoders of builder 0.18 (its SmolLM3 fails); `check` refuses others before any weight is read.
 ARCHITECTURES = tuple(
     f"{name}ForCausalLM"
     for name in (
-        "Ernie4_5", "Gemma", "Gemma2", "Gemma3", "Granite", "HunYuanDenseV1", "Lfm2", "Llama", "Mistral", "Nemotron",
-        "Olmo", "Phi", "Phi3", "Qwen2", "Qwen3", "SmolLM3",
+        "Ernie4_5", "Gemma", "Gemma2", "Gemma3", "Granite", "GraniteMoeHybrid", "HunYuanDenseV1", "Lfm2", "Llama",
+        "Mistral", "Nemotron", "Olmo", "Phi", "Phi3", "Qwen2", "Qwen3",
     )
 )  # fmt: skip
 _HEAD_MULTIPLE = 16  # ONNX Runtime's GroupQueryAttention
@@ -61,6 +61,14 @@ def check(base: Path, type_name: str, options: Mapping[str, Any] | None = None) 
             f"onnxruntime-genai's builder does not export the architecture {names[0]}",
             where=base / "config.json",
             do=f"it exports {', '.join(name.removesuffix('ForCausalLM') for name in ARCHITECTURES)}",
+        )
+    if config.get("num_local_experts") or "mamba" in (
+        config.get("layer_types") or config.get("layers_block_type") or ()
+    ):
+        raise ModelError(
+            "onnxruntime-genai's builder exports dense models with attention layers only",
+            where=base / "config.json",
+            do="export GGUF instead",
         )
     size = _head_size(config)
     if size % _HEAD_MULTIPLE:

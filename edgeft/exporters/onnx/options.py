@@ -125,7 +125,9 @@ def provider_of(options: OnnxOptions, type_name: str) -> str:
 
 def builder_options(options: OnnxOptions, type_name: str, *, tied: bool) -> list[str]:
     """The KEY=VALUE options of onnxruntime-genai's builder. Raises `RecipeError` for what it cannot combine."""
-    chosen = ["hf_token=false", "hf_remote=false"]
+    # A cache that ends at the window is onnxruntime-genai's own, norms inside the attention are some GPUs' own: plain
+    # ONNX Runtime, which every file is tried with, has neither.
+    chosen = ["hf_token=false", "hf_remote=false", "windowed_kv_cache=false", "fuse_qk_norm_gqa=false"]
     if options.adapter != "merged":
         chosen.append("fuse_qkv=false")  # each projection is a product of its own, which an adapter can change
     if type_name in ("fp32", "fp16", "bf16"):
