@@ -17,6 +17,7 @@ from edgeft.report.words import LOSS, count
 
 Artifacts = Mapping[str, Artifact]
 BASE, TUNED, GATE, TRAIN, DATA, MERGE_BASE = "eval.base", "eval.tuned", "gate", "train", "data", "merge_base"
+PROBE, IMATRIX = "probe", "imatrix"
 EXPORT, VERIFY = "export.", "verify."
 
 
@@ -25,11 +26,14 @@ def gather(artifacts: Artifacts) -> dict[str, Any]:
     found: dict[str, Any] = {
         "suites": suites(artifacts),
         "checks": checks(artifacts.get(GATE)),
+        "notes": notes(artifacts.get(GATE)),
+        "probe": probe(artifacts.get(PROBE)),
         "files": exported(artifacts),
         "merge_bases": merge_bases(artifacts),
         "curve": curve(artifacts.get(TRAIN)),
         "data": read(artifacts.get(DATA), "stats.json"),
         "training": _training(artifacts.get(TRAIN)),
+        "imatrix": dict(artifacts[IMATRIX].facts) if IMATRIX in artifacts else None,
         "lineage": lineage(artifacts),
         "settings": {name: dict(artifact.params) for name, artifact in artifacts.items()},
     }
@@ -79,6 +83,20 @@ def checks(artifact: Artifact | None) -> list[dict[str, Any]]:
     return list(verdict_file["checks"]) if verdict_file else []
 
 
+def notes(artifact: Artifact | None) -> list[str]:
+    """What the verdict tells besides its gates: drift, memorised rows, leakage."""
+    found = (read(artifact, "verdict.json") or {}).get("notes") or []
+    return [note for note in found if isinstance(note, str)]
+
+
+def probe(artifact: Artifact | None) -> dict[str, Any] | None:
+    """What every tune is asked, whatever its recipe measures: {"figures": {name: estimate}, "drift": {kind: KL}}."""
+    figures = read(artifact, "figures.json")
+    if not figures:
+        return None
+    return {"figures": figures, "drift": (read(artifact, "drift.json") or {}).get("kinds") or {}}
+
+
 def curve(artifact: Artifact | None) -> list[dict[str, Any]]:
     """The points of the loss curve: {"step", "loss"?, "eval_loss"?, "learning_rate"?}."""
     if artifact is None or not (artifact.path / "curve.jsonl").is_file():
@@ -102,6 +120,9 @@ def _file(name: str, artifacts: Artifacts) -> dict[str, Any]:
         "size": export.size() if export else None,
         "passed": judged.passed if judged else None,
         "checks": checks(judged),
+        "causes": [text for text in fidelity.get("causes") or [] if isinstance(text, str)],
+        "merge_base": export.facts.get("merge_base") if export else None,
+        "imatrix": ((export.facts.get("imatrix") or {}).get("digest") if export else None),
         "rendering_equal": _share(fidelity.get("rendering")),
         "ids_equal": _share(fidelity.get("tokens")),
         "awkward_equal": _share(fidelity.get("awkward")),
@@ -181,7 +202,9 @@ def verdict(artifacts: Artifacts, found: Mapping[str, Any]) -> dict[str, Any]:
         shipped = "" if found["files"] else ": nothing was exported"
         sentence = f"The tuned model failed {len(failed)} of {count(len(lines), 'gate')}{shipped}."
         return {"state": "failed", "sentence": sentence, "why": [_why(line) for line in failed]}
-    gates = f"passed {count(len(lines), 'gate')}" if gate is not None else "was not gated"
+    open_lines = sum(line["status"] == "undecided" for line in lines)
+    doubt = f" ({open_lines} of them with too few rows to be sure)" if open_lines else ""
+    gates = f"passed {count(len(lines), 'gate')}{doubt}" if gate is not None else "was not gated"
     wrong = [file for file in judged if not file["passed"]]
     if wrong:
         named = ", ".join(file["name"] for file in wrong)
@@ -199,8 +222,8 @@ def verdict(artifacts: Artifacts, found: Mapping[str, Any]) -> dict[str, Any]:
     if not judged:
         state = "unfinished" if gate is None else "passed"
         return {"state": state, "sentence": f"The tuned model {gates}; no file was exported.", "why": []}
-    subject = "the file is" if len(judged) == 1 else f"all {len(judged)} files are"
-    sentence = f"The tuned model {gates}, and {subject} the model that was trained."
+    subject = "the file" if len(judged) == 1 else f"all {len(judged)} files"
+    sentence = f"The tuned model {gates}, and {subject} passed the comparison with it."
     return {"state": "passed", "sentence": sentence, "why": []}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeft import files
 from edgeft.artifact import MANIFEST
-from edgeft.report import charts, words
+from edgeft.report import charts, glance, marked, plots, words
 from edgeft.report.facts import TUNED, VERIFY, Artifacts
 
 _HERE = Path(__file__).parent
@@ -35,22 +35,56 @@ def page(found: Mapping[str, Any], speed: Mapping[str, Mapping[str, Any]], envir
         "size": words.size,
         "rate": words.rate,
     }
-    jinja.globals |= {"figure": words.figure, "change": words.change, "interval": words.interval, "count": words.count}
+    jinja.globals |= {
+        "figure": words.figure,
+        "change": words.change,
+        "interval": words.interval,
+        "count": words.count,
+        "pieces": marked.pieces,
+    }
+    shown = tables(found["suites"], found["changes"])
+    latencies = {name.removeprefix(VERIFY): _latency(speed[name]) for name in speed if name.startswith(VERIFY)}
+    trained_rate = _latency(speed.get(TUNED, {})).get("tokens_per_second")
+    stats = found["data"] or {}
     text: str = jinja.get_template("page.html").render(
         css=(_HERE / "page.css").read_text(encoding="utf-8"),
         found=found,
-        tables=tables(found["suites"], found["changes"]),
-        curve=charts.loss_curve(found["curve"]),
-        trade_off=charts.trade_off(found["files"]),
-        rates={name.removeprefix(VERIFY): _latency(entry) for name, entry in speed.items() if name.startswith(VERIFY)},
-        trained_rate=_latency(speed.get(TUNED, {})).get("tokens_per_second"),
+        glance=glance.tiles(found, shown),
+        tables=shown,
+        drawings={
+            "curve": plots.loss_curve(found["curve"]),
+            "forgetting": plots.forgetting(shown["families"]),
+            "trade_off": plots.trade_off(
+                found["files"],
+                {name: entry.get("tokens_per_second") for name, entry in latencies.items()},
+                {"score": _trained_score(found), "rate": trained_rate},
+            ),
+            "lengths": plots.lengths(stats.get("splits") or {}, stats.get("sequence_len")),
+        },
+        overfitted=plots.overfitted(found["curve"]),
+        rates=latencies,
+        trained_rate=trained_rate,
+        chains=glance.chains(found["lineage"]),
         seconds={name: entry["seconds"] for name, entry in speed.items() if "seconds" in entry},
         memory={name: entry["peak_rss_bytes"] for name, entry in speed.items() if "peak_rss_bytes" in entry},
         settings=settings(found["settings"]),
-        data=data_card(found["data"] or {}),
+        data=data_card(stats),
+        checks_of_data=data_checks(stats),
+        stats=stats,
         environment=environment,
     )
     return text
+
+
+def _trained_score(found: Mapping[str, Any]) -> float | None:
+    """The trained model's own value of the score that the files are shown with."""
+    score = next((entry["score"] for entry in found["files"] if entry["score"]), None)
+    if score is None:
+        return None
+    for entry in found["suites"]:
+        if not entry["group"] and (entry["suite"], entry["metric"]) == (score["suite"], score["metric"]):
+            return entry["tuned"]["value"] if entry["tuned"] else None
+    return None
 
 
 def _finalize(value: Any) -> Any:
@@ -72,7 +106,7 @@ def tables(
     for entry in entries:
         sides = [side for side in (entry["base"], entry["tuned"]) if side]
         metric = entry["metric"]
-        highest = 1.0 if metric != words.LOSS else max(side["high"] or side["value"] for side in sides)
+        highest = 1.0 if words.is_share(metric, *sides) else max(side["high"] or side["value"] for side in sides)
         name = f"{entry['suite']}/{entry['group']}" if entry["group"] else entry["suite"]
         row = {
             **entry,
@@ -87,8 +121,10 @@ def tables(
 
 
 def _direction(change: Mapping[str, Any] | None, metric: str) -> str:
-    """ "better" or "worse" when the interval of the change leaves no doubt, else ""."""
+    """ "better" or "worse" when the interval of the change and its p value (if there is one) leave no doubt, else ""."""
     if change is None or change["low"] is None or change["low"] <= 0 <= change["high"]:
+        return ""
+    if change.get("p_value") is not None and change["p_value"] >= 0.05:
         return ""
     rose = change["low"] > 0
     return "better" if rose != (metric == words.LOSS) else "worse"
@@ -102,11 +138,32 @@ def data_card(stats: Mapping[str, Any]) -> list[dict[str, Any]]:
             "rows": entry.get("rows"),
             "tokens": entry.get("tokens"),
             "trained_tokens": entry.get("trained_tokens"),
+            "roles": entry.get("tokens_by_role") or {},
+            "doubles": (stats.get("duplicates") or {}).get(split),
             "length": entry.get("length") or {},
             "too_long": (entry.get("too_long") or {}).get("rows", 0),
+            "too_long_examples": (entry.get("too_long") or {}).get("examples") or [],
             "leaked": ((stats.get("leakage") or {}).get(split) or {}).get("rows"),
         }
         for split, entry in (stats.get("splits") or {}).items()
+    ]
+
+
+def data_checks(stats: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the data stage looked for: {"check", "policy", "rows", "dropped", "examples"}; none when it does not say."""
+    found = stats.get("checks")
+    if not isinstance(found, Mapping):
+        return []
+    return [
+        {
+            "check": name.replace("_", " "),
+            "policy": entry.get("policy"),
+            "rows": entry.get("rows", 0),
+            "dropped": entry.get("dropped", 0),
+            "examples": [str(example) for example in entry.get("examples") or []][:3],
+        }
+        for name, entry in found.items()
+        if isinstance(entry, Mapping)
     ]
 
 

@@ -54,12 +54,17 @@ def _worse(speakers: Mapping[str, Mapping[Any, Row]], before: str, after: str, m
     drops = []
     for place, (key, row) in enumerate(second.items()):
         if key in first and (drop := _score(first[key]) - _score(row)) > 0:
-            rise = row["loss"] / max(row["tokens"], 1) - first[key]["loss"] / max(first[key]["tokens"], 1)
+            rise = _per_token(row) - _per_token(first[key])
             drops.append((-drop, -rise, place, key))
     return [
         {"before": before, "after": after, **_sample(second[key], [(before, first[key]), (after, second[key])])}
         for *_, key in sorted(drops)[:most]
     ]
+
+
+def _per_token(row: Row) -> float:
+    """Nats per token of the expected answer; 0 for a row that has no loss."""
+    return float(row["loss"] or 0.0) / max(row["tokens"] or 0, 1)
 
 
 def _score(row: Row) -> float:

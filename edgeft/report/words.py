@@ -19,10 +19,18 @@ def visible(text: str) -> str:
 
 
 def figure(metric: str, value: float | None) -> str:
-    """A score in percent, a loss in nats per token."""
+    """A share in percent, a loss in nats per token; what exceeds 1 is no share (a length, a perplexity): a number."""
     if value is None:
         return NONE
-    return f"{value:.3f}" if metric == LOSS else percent(value)
+    if metric == LOSS:
+        return f"{value:.3f}"
+    return percent(value) if 0 <= value <= 1 else f"{value:.4g}"
+
+
+def is_share(metric: str, *estimates: Mapping[str, Any] | None) -> bool:
+    """Whether every value lies between 0 and 1, so that it reads as percent."""
+    values = [estimate["value"] for estimate in estimates if estimate and estimate["value"] is not None]
+    return metric != LOSS and all(0 <= value <= 1 for value in values)
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -40,7 +48,9 @@ def change(metric: str, value: float | None) -> str:
     """A signed difference: points for a score."""
     if value is None:
         return NONE
-    return f"{value:+.3f}" if metric == LOSS else f"{100 * value:+.1f} pt"
+    if metric != LOSS and abs(value) <= 1:
+        return f"{100 * value:+.1f} pt"
+    return f"{value:+.3f}"
 
 
 def small(value: float | None) -> str:
@@ -63,7 +73,10 @@ def interval(metric: str, estimate: Mapping[str, Any] | None) -> str:
     if estimate is None or estimate.get("low") is None:
         return ""
     low, high = estimate["low"], estimate["high"]
-    return f"{low:.3f} to {high:.3f}" if metric == LOSS else f"{100 * low:.1f} to {100 * high:.1f} %"
+    share = metric != LOSS and max(abs(low), abs(high)) <= 1
+    factor, digits = (100, 1) if share else (1, 3)
+    ends = [f"{round(factor * end, digits) + 0.0:.{digits}f}" for end in (low, high)]  # + 0.0: no "-0.0"
+    return " to ".join(ends) + (" %" if share else "")
 
 
 def count(n: int, one: str, many: str | None = None) -> str:

@@ -11,7 +11,7 @@ from edgeft import extras, files
 from edgeft.artifact import Artifact, Outcome
 from edgeft.pipeline.stage import Inputs, Work
 
-VERSION = 1
+VERSION = 2
 PAGE, MARKDOWN, FACTS = "report.html", "report.md", "report.json"
 
 

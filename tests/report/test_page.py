@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from edgeft import files
 from edgeft.artifact import Artifact
-from edgeft.report import facts, terminal
+from edgeft.report import facts, glance, terminal
 from tests.evals.fakes import FakeRuntime, conversation
 from tests.stages.made_run import MadeRun, answers, task_rows
 
@@ -73,7 +74,8 @@ def page(made: MadeRun) -> str:
 
 def test_the_verdict_comes_first(passed: MadeRun, failed: MadeRun) -> None:
     text = re.sub(r"\s+", " ", Tags(page(passed)).text)
-    assert text.index("The tuned model passed 2 gates, and all 2 files are the model that was trained.") < 120
+    gates = "passed 2 gates (1 of them with too few rows to be sure)"
+    assert text.index(f"The tuned model {gates}, and all 2 files passed the comparison with it.") < 120
     text = re.sub(r"\s+", " ", Tags(page(failed)).text)
     assert text.index("The tuned model failed 1 of 2 gates: nothing was exported.") < 120
     assert "general.exact_match went from 1 to 0.3, a drop of 0.7" in text
@@ -84,9 +86,53 @@ def test_sections(passed: MadeRun, failed: MadeRun) -> None:
     def sections(made: MadeRun) -> list[str | None]:
         return [attributes.get("id") for tag, attributes in Tags(page(made)).tags if tag == "section"]
 
-    common = ["curve", "data", "families", "regressions", "samples", "provenance"]
-    assert sections(passed) == ["before-after", "gates", "files", *common]
-    assert sections(failed) == ["before-after", "gates", "files", *common]
+    common = ["regressions", "curve", "data", "samples", "provenance"]
+    assert sections(passed) == ["before-after", "gates", "families", "files", *common]
+    assert sections(failed) == ["before-after", "gates", "families", "files", *common]
+
+
+def test_links_lead_somewhere_and_ids_are_unique(passed: MadeRun) -> None:
+    tags = Tags(page(passed)).tags
+    ids = [value for _, attributes in tags if (value := attributes.get("id"))]
+    assert len(ids) == len(set(ids))
+    inner = [value for _, attributes in tags for name, value in attributes.items() if name.endswith("href") and value]
+    assert {value[1:] for value in inner if value.startswith("#")} <= set(ids)
+
+
+def test_headings_go_down_step_by_step_and_pictures_have_words(passed: MadeRun) -> None:
+    tags = Tags(page(passed)).tags
+    levels = [int(tag[1]) for tag, _ in tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+    pictures = [attributes for tag, attributes in tags if tag == "svg"]
+    assert len(pictures) == 2 * 3  # curve, forgetting and trade-off, each wide and narrow
+    assert all(entry["role"] == "img" and entry["aria-label"] for entry in pictures)
+    assert all(attributes.get("scope") == "col" for tag, attributes in tags if tag == "th")
+
+
+def test_the_figures_below_the_verdict(passed: MadeRun) -> None:
+    text = re.sub(r"\s+", " ", Tags(page(passed)).text)
+    first = text[: text.index("Before and after")]
+    assert "task: exact match0 % → 100 %+100.0 pt" in first
+    assert "files verified2 of 2smallest: gguf-q8_0, 7.0 MB, 95.0 %" in first
+
+
+def test_an_undecided_gate_is_said_in_the_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = MadeRun(tmp_path, monkeypatch)
+    made.evaluate(FakeRuntime(), FakeRuntime(answers(0.95)))
+    made.gate("task.exact_match >= 0.90")
+    sentence = made.report().facts["sentence"]
+    assert sentence == ("The tuned model passed 1 gate (1 of them with too few rows to be sure); no file was exported.")
+
+
+def test_how_each_file_came_to_be(passed: MadeRun) -> None:
+    chains = {chain["target"]: chain["steps"] for chain in glance.chains(facts.lineage(passed.artifacts))}
+    assert list(chains) == ["export.gguf-q8_0", "export.onnx-int4"]
+    steps = chains["export.gguf-q8_0"]
+    assert [step["name"] for step in steps] == ["builtin:sprout", "data", "train", "export.gguf-q8_0"]
+    assert steps[-1]["digest"] == passed.artifacts["export.gguf-q8_0"].digest
+    assert steps[-1]["from"] == ["train", "builtin:sprout"]
 
 
 def test_what_it_shows(passed: MadeRun) -> None:
@@ -103,17 +149,19 @@ def test_what_it_shows(passed: MadeRun) -> None:
     ):
         assert shown in text
     assert passed.artifacts["train"].digest[:12] in text
-    assert "onnx-int4 is worse than tuned" in text
-    assert "tuned is worse than base" in text
+    assert "tuned → onnx-int4" in text
+    assert "base → tuned" in text
 
 
 def test_no_network_and_no_script(passed: MadeRun) -> None:
     source = page(passed)
     tags = Tags(source).tags
     assert not {"script", "iframe", "object", "embed", "img", "form", "base"} & {tag for tag, _ in tags}
-    addresses = [value for _, attributes in tags for name, value in attributes.items() if name in ("href", "src")]
-    assert addresses == ["data:,"]
-    assert not re.search(r"https?://|url\(|@import", source)
+    addresses = [
+        value or "" for _, attributes in tags for name, value in attributes.items() if "href" in name or name == "src"
+    ]
+    assert [value for value in addresses if not value.startswith("#")] == ["data:,"]
+    assert not re.search(r"https?://|url\((?!#)|@import", source)
     policy = [attributes["content"] for tag, attributes in tags if "http-equiv" in attributes]
     assert policy == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
 
