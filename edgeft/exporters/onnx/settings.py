@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from edgeft.exporters import ExportSource
+from edgeft.exporters.card import code, front_matter, plain, relation_of, trained
 from edgeft.exporters.onnx.options import TYPES
+from edgeft.exporters.origin import origin_of
 from edgeft.files import read_json, write_json, write_text
 
 CONFIG = "genai_config.json"
+_TAGS = ("onnx", "edgeft", "onnxruntime-genai")  # of the model card
 # The tokenizer as it was trained with, byte for byte; onnxruntime-genai reads tokenizer.json and tokenizer_config.json.
 _TOKENIZER_FILES = ("tokenizer.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt")
 _TEMPLATE = "chat_template.jinja"
@@ -62,7 +65,8 @@ def write_settings(folder: Path, checkpoint: Path, settings: Settings, source: E
     """Replace the builder's settings and tokenizer files in `folder`, and write its README."""
     _write_genai_config(folder / CONFIG, settings)
     _write_tokenizer(folder, checkpoint, settings)
-    write_text(folder / "README.md", _readme(source, settings, type_name))
+    card = front_matter(source, relation_of(source, quantized="int" in type_name), _TAGS, "onnxruntime-genai")
+    write_text(folder / "README.md", "\n".join([*card, _readme(source, settings, type_name), *trained(source)]))
 
 
 def _write_genai_config(path: Path, settings: Settings) -> None:
@@ -96,9 +100,10 @@ def _write_tokenizer(folder: Path, checkpoint: Path, settings: Settings) -> None
 
 
 def _readme(source: ExportSource, settings: Settings, type_name: str) -> str:
-    made = f"tuned from `{source.base_ref}`" if source.adapter and source.base_ref else f"`{source.base_ref}`"
+    base = code(origin_of(source).reference or "a local base model")  # no place of this machine
+    made = f"tuned from {base}" if source.adapter else base
     stops = json.dumps(list(settings.stop_ids))
-    return f"""# {source.name}, ONNX {type_name}
+    return f"""# {plain(source.name)}, ONNX {type_name}
 
 {made[:1].upper()}{made[1:]}, for ONNX Runtime's generate() on CPUs: {TYPES[type_name]}.
 Context {settings.context_length} tokens; generation ends at the token ids {stops}.
