@@ -36,7 +36,7 @@ MEASURE = """<script>addEventListener("load", () => {
 
 
 def hostile_page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A page with everything on it: hostile rows, answers of 10,000 characters, two files, a failed gate."""
+    """A page with everything on it: hostile rows, long answers, two files, a failed gate."""
     rows = [conversation(f"{HOSTILE} {i}", HOSTILE, f"{HOSTILE}:{i}") for i in range(4)] + task_rows(10)
     made = MadeRun(folder, monkeypatch, rows)
     trained = FakeRuntime(answers(0.9, 0.5))
