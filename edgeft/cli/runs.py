@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 from edgeft.cli.options import Group, json_option, print_json
 
 if TYPE_CHECKING:
+    from edgeft.artifact import Artifact
     from edgeft.pipeline import Run
 
 COLOURS = {"ok": "green", "running": "cyan", "verdict failed": "red", "failed": "red"}
@@ -130,13 +131,18 @@ def _wrapped(text: str) -> None:
 @click.option("--all", "everything", is_flag=True, help="Measurements (times, memory) and digests too.")
 @json_option
 def diff_command(a: str, b: str, everything: bool, as_json: bool) -> None:
-    """Show what changed from run A to run B (default: the last one): settings, data, results, environment."""
+    """Show what changed from run A to run B (default: the last one): settings, rows of the data, metrics (paired row by
+    row where both runs answered the same rows), other results, environment."""
     from edgeft.pipeline import diff_runs, read_run
+    from edgeft.stages.compared import data_changes, metric_changes
 
     first, second = read_run(Path.cwd(), a), read_run(Path.cwd(), b)
     found = diff_runs(first, second)
+    before, after = _artifacts(first), _artifacts(second)
+    rows, metrics = data_changes(before.get("data"), after.get("data")), metric_changes(before, after)
     if as_json:
-        print_json({"a": first.id, "b": second.id, "differences": [asdict(one) for one in found]})
+        differences = [asdict(one) for one in found]
+        print_json({"a": first.id, "b": second.id, "differences": differences, "data": rows, "metrics": metrics})
         return
     shown = [one for one in found if everything or (one.kind != "measurement" and one.name != "digest")]
     click.echo(f"{first.id} → {second.id}")
@@ -147,6 +153,50 @@ def diff_command(a: str, b: str, everything: bool, as_json: bool) -> None:
                 _wrapped(str(one).removeprefix(f"{target}: ") if target else str(one))
     if not shown:
         click.echo("  no difference" if not found else "  no difference but times (--all shows them)")
+
+    _show_rows(rows)
+    _show_metrics(metrics, everything)
+
+
+def _artifacts(run: Run) -> dict[str, Artifact]:
+    """The artifacts of a run that are still in the store, by target."""
+    from edgeft import artifact
+
+    found = {}
+    for name, entry in run.targets.items():
+        folder = Path.cwd() / ".edgeft" / "store" / str(entry.get("artifact") or "")
+        if entry.get("artifact") and artifact.is_artifact(folder):
+            found[name] = artifact.load(folder)
+    return found
+
+
+def _show_rows(splits: Mapping[str, Mapping[str, Any]]) -> None:
+    for split, entry in splits.items():
+        counts = {word: entry[word] for word in ("added", "removed", "changed") if entry[word]}
+        if counts:
+            before, after = entry["rows"]
+            said = ", ".join(f"{count} {word}" for word, count in counts.items())
+            click.echo(f"  {split} rows {before} → {after}: {said}")
+            _wrapped(f"such as {', '.join(entry['examples'])}")
+
+
+def _show_metrics(entries: Sequence[Mapping[str, Any]], everything: bool) -> None:
+    """A table of the metrics that differ; of the whole suites unless `everything`."""
+    from edgeft.cli.faults import printable
+    from edgeft.report import words
+
+    shown = [entry for entry in entries if entry["a"] != entry["b"] and (everything or "/" not in entry["suite"])]
+    if not shown:
+        return
+    click.echo(f"\n{'METRIC':<38} {'A':>9} {'B':>9} {'CHANGE':>10} {'P':>8}")
+    for entry in shown:
+        metric, change = entry["metric"], entry["change"]
+        values = [words.figure(metric, side and side["value"]) for side in (entry["a"], entry["b"])]
+        moved = words.change(metric, change["value"]) if change else "unpaired"
+        p_value = change["p_value"] if change else None
+        doubt = "" if p_value is None else "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
+        name = printable(f"{entry['target']} {entry['suite']}.{metric}")[:38]
+        click.echo(f"{name:<38} {values[0]:>9} {values[1]:>9} {moved:>10} {doubt:>8}".rstrip())
 
 
 @command.command("gc")

@@ -15,6 +15,8 @@ from typing import Any
 
 from edgeft.errors import StorageError, storage_errors
 from edgeft.exporters import Exported, ExportSource
+from edgeft.exporters.card import code, front_matter, plain, relation_of, trained
+from edgeft.exporters.origin import origin_of
 from edgeft.files import digest_text, human_size, write_bytes, write_json, write_text
 from edgeft.progress import Listener, Progress, silent
 from edgeft.weights import Deferred
@@ -151,15 +153,27 @@ def _copy_companions(source: ExportSource, folder: Path, config: Mapping[str, An
 
 
 def _readme(source: ExportSource) -> str:
-    what = f"tuned from `{source.base_ref}`" if source.adapter and source.base_ref else f"`{source.base_ref}`"
-    return f"""# {source.name}
+    """The model card."""
+    reference = origin_of(source).reference
+    base = code(reference) if reference else "a local base model"
+    what = f"tuned from {base}" if source.adapter else base
+    lines = [
+        *front_matter(source, relation_of(source, quantized=False), ["edgeft"], "transformers"),
+        f"# {plain(source.name)}",
+        "",
+        f"The merged checkpoint, {what}: weights and adapter in one, in the base's own precision.",
+        "",
+        "Python (`pip install transformers torch`), from this folder:",
+        "",
+        *(f"    {line}".rstrip() for line in _PYTHON.splitlines()),
+        "",
+        *trained(source),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
 
-The merged checkpoint, {what}: weights and adapter in one, in the base's own precision.
 
-Python (`pip install transformers torch`), from this folder:
+_PYTHON = """from transformers import pipeline
 
-    from transformers import pipeline
-
-    chat = pipeline("text-generation", ".")
-    print(chat([{{"role": "user", "content": "Hello"}}], max_new_tokens=128, do_sample=False)[0]["generated_text"][-1])
+chat = pipeline("text-generation", ".")
+print(chat([{"role": "user", "content": "Hello"}], max_new_tokens=128, do_sample=False)[0]["generated_text"][-1])
 """

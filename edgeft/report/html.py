@@ -121,7 +121,7 @@ def tables(
 
 
 def _direction(change: Mapping[str, Any] | None, metric: str) -> str:
-    """ "better" or "worse" when the interval of the change and its p value (if there is one) leave no doubt, else ""."""
+    """ "better" or "worse" when the interval of the change, and its p value if it has one, leave no doubt, else ""."""
     if change is None or change["low"] is None or change["low"] <= 0 <= change["high"]:
         return ""
     if change.get("p_value") is not None and change["p_value"] >= 0.05:

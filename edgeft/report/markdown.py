@@ -7,6 +7,7 @@ from typing import Any
 
 from edgeft.report import words
 
+_MOST = 160  # characters of a text in a table
 _ACTIVE = str.maketrans(
     {character: f"\\{character}" for character in r"\`*_[]|#~"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 )
@@ -16,9 +17,16 @@ def page(found: Mapping[str, Any]) -> str:
     """Markdown of `facts.gather`'s findings (with "title")."""
     verdict = found["verdict"]
     lines = [f"## {escape(found['title'])}", "", f"**{verdict['state'].upper()}.** {escape(verdict['sentence'])}", ""]
-    lines += [f"- {escape(line)}" for line in verdict["why"]]
-    lines += _suites(found["suites"])
+    lines += [f"- {escape(line)}" for line in [*verdict["why"], *found.get("notes", ())]]
+    lines += _gates(found["checks"])
+    changes = {(entry["suite"], entry["metric"]): entry for entry in found.get("changes", ())}
+    whole = [entry for entry in found["suites"] if not entry["group"]]
+    lines += _suites(whole, changes)
     lines += _files(found["files"])
+    skills = list(_suites([entry for entry in found["suites"] if entry["group"]], changes))
+    lines += _folded("Skill by skill", skills)
+    rows = found.get("regressions") or []
+    lines += _folded(words.count(len(rows), "worst regression"), list(_regressions(rows)))
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -27,16 +35,54 @@ def escape(text: str) -> str:
     return " ".join(words.visible(text).translate(_ACTIVE).split())
 
 
-def _suites(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _folded(title: str, lines: Sequence[str]) -> list[str]:
+    if not lines:
+        return []
+    return ["", "<details>", f"<summary>{escape(title)}</summary>", *lines, "", "</details>"]
+
+
+def _gates(checks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if not checks:
+        return
+    yield from ("", "| gate | | found |", "|---|---|---|")
+    for check in checks:
+        word = "passed" if check["passed"] else "**failed**"
+        word += ", undecided" if check["status"] == "undecided" else ""
+        yield f"| {escape(check['gate'])} | {word} | {escape(check['detail'])} |"
+
+
+def _suites(
+    entries: Sequence[Mapping[str, Any]], changes: Mapping[tuple[str, str], Mapping[str, Any]]
+) -> Iterator[str]:
     if not entries:
         return
-    yield from ("", "| suite | metric | rows | base | tuned |", "|---|---|--:|--:|--:|")
+    yield from ("", "| suite | metric | rows | base | tuned | change, paired |", "|---|---|--:|--:|--:|--:|")
     for entry in entries:
         name = f"{entry['suite']}/{entry['group']}" if entry["group"] else entry["suite"]
         sides = [entry["base"], entry["tuned"]]
         values = " | ".join(_measured(entry["metric"], side) for side in sides)
         rows = next(side["n"] for side in sides if side)
-        yield f"| {escape(name)} | {escape(entry['metric'])} | {rows} | {values} |"
+        change = changes.get((name, entry["metric"]))
+        shown = words.NONE
+        if change:
+            span = words.interval(entry["metric"], change)
+            shown = words.change(entry["metric"], change["value"]) + (f" ({span})" if span else "")
+        yield f"| {escape(name)} | {escape(entry['metric'])} | {rows} | {values} | {shown} |"
+
+
+def _regressions(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if not rows:
+        return
+    yield from ("", "| from → to | row | asked | before | after | expected |", "|---|---|---|---|---|---|")
+    for row in rows:
+        asked = row["prompt"][-1]["content"] if row["prompt"] else ""
+        answers = [said["answer"] for said in row["answers"]]
+        cells = [f"{row['before']} → {row['after']}", row["id"], asked, *answers, row["expected"]]
+        yield f"| {' | '.join(escape(_cut(cell)) for cell in cells)} |"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MOST else text[: _MOST - 1] + "…"
 
 
 def _measured(metric: str, side: Mapping[str, Any] | None) -> str:

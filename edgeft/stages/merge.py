@@ -13,7 +13,7 @@ from edgeft.pipeline.stage import Inputs, Work
 from edgeft.recipe.names import MergeBase
 from edgeft.stages.export import options_of, source_of
 
-VERSION = 1
+VERSION = 2
 COMBINED, _RECORD = "combined", "combined.json"
 
 

@@ -1,8 +1,9 @@
-"""The `report` stage: one HTML page about a run, from whatever artifacts there are."""
+"""The `report` stage: one HTML page about a run, the same in Markdown, and model cards with the figures of each file,
+from whatever artifacts there are."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,7 +13,7 @@ from edgeft.artifact import Artifact, Outcome
 from edgeft.pipeline.stage import Inputs, Work
 
 VERSION = 2
-PAGE, MARKDOWN, FACTS = "report.html", "report.md", "report.json"
+PAGE, MARKDOWN, FACTS, CARDS = "report.html", "report.md", "report.json", "cards"
 
 
 class Params(BaseModel):
@@ -24,7 +25,7 @@ class Params(BaseModel):
 
 def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
     extras.require("eval")
-    from edgeft.report import facts, html, markdown, samples
+    from edgeft.report import cards, facts, html, markdown, samples
 
     artifacts = inputs.artifacts
     found = {"title": params.title, **facts.gather(artifacts), "changes": changes(artifacts)}
@@ -33,6 +34,9 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
     files.write_json(work.folder / FACTS, found)
     files.write_text(work.folder / PAGE, html.page(found, facts.speed(artifacts), html.environment(artifacts)))
     files.write_text(work.folder / MARKDOWN, markdown.page(found))
+    for name, card in cards.complete(artifacts).items():
+        (work.folder / CARDS / name).mkdir(parents=True)
+        files.write_text(work.folder / CARDS / name / cards.README, card)
     verdict = found["verdict"]
     return Outcome("report", facts={"state": verdict["state"], "sentence": verdict["sentence"]}, volatile=(PAGE,))
 
@@ -40,8 +44,7 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
 def changes(artifacts: Mapping[str, Artifact]) -> list[dict[str, Any]]:
     """Tuned against base, paired row by row: {"suite", "metric", "value", "n", "low", "high", "p_value"} per suite (or
     "suite/family") and metric."""
-    from edgeft.evals import scores, statistics
-    from edgeft.evals.metrics import LOSS
+    from edgeft.evals import scores
     from edgeft.report import facts
 
     base, tuned = (facts.rows_of(artifacts.get(name)) for name in (facts.BASE, facts.TUNED))
@@ -49,16 +52,30 @@ def changes(artifacts: Mapping[str, Artifact]) -> list[dict[str, Any]]:
         return []
     found = []
     for name in scores.suite_names(base):
-        pairs = scores.pair(scores.of_suite(base, name), scores.of_suite(tuned, name), name)
-        before, after = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-        for metric in scores.metrics_of(before):
-            p_value = None
-            if metric == LOSS:
-                estimate = statistics.paired_ratio_difference(scores.losses(before), scores.losses(after))
-            else:
-                first, second = ([row["scores"][metric] for row in rows] for rows in (before, after))
-                estimate = statistics.paired_difference(first, second)
-                if statistics.is_binary(first) and statistics.is_binary(second):
-                    p_value = round(statistics.mcnemar(first, second), 6)
-            found.append({"suite": name, "metric": metric, **scores.as_json(estimate), "p_value": p_value})
+        found += paired_changes(scores.of_suite(base, name), scores.of_suite(tuned, name), name)
+    return found
+
+
+def paired_changes(
+    before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]], name: str
+) -> list[dict[str, Any]]:
+    """One entry per metric that both sides of a suite have, paired row by row. A `DataError` when they are not the same
+    rows."""
+    from edgeft.evals import scores, statistics
+    from edgeft.evals.metrics import LOSS
+
+    pairs = scores.pair(before, after, name)
+    first, second = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    found = []
+    known = scores.metrics_of(second)
+    for metric in (one for one in scores.metrics_of(first) if one in known):
+        p_value = None
+        if metric == LOSS:
+            estimate = statistics.paired_ratio_difference(scores.losses(first), scores.losses(second))
+        else:
+            old, new = ([row["scores"][metric] for row in rows] for rows in (first, second))
+            estimate = statistics.paired_difference(old, new)
+            if statistics.is_binary(old) and statistics.is_binary(new):
+                p_value = round(statistics.mcnemar(old, new), 6)
+        found.append({"suite": name, "metric": metric, **scores.as_json(estimate), "p_value": p_value})
     return found

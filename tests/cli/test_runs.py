@@ -58,7 +58,11 @@ def test_diff(runs: list[str], capsys: Captured) -> None:
     assert "  train\n      learning_rate 0.0002 → 0.0001\n" in out
     assert "peak_rss" not in out
     assert main(["runs", "diff", *runs, "--json"]) == 0
-    kinds = {one["kind"] for one in json.loads(capsys.readouterr().out)["differences"]}
+    found = json.loads(capsys.readouterr().out)
+    assert found["data"]["train"] == {"rows": [1, 1], "added": 0, "removed": 0, "changed": 0, "examples": []}
+    metrics = {(one["target"], one["metric"]): one for one in found["metrics"]}
+    assert metrics["eval.tuned", "exact_match"]["a"]["value"] == 0.9
+    kinds = {one["kind"] for one in found["differences"]}
     assert {"parameter", "input", "measurement"} <= kinds
 
 

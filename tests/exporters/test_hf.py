@@ -138,3 +138,15 @@ def test_a_disk_that_fills_up_leaves_no_weights(
     with pytest.raises(StorageError, match="full"):
         merged(ExportSource(tiny_llama), tmp_path / "ours")
     assert not list((tmp_path / "ours").iterdir())
+
+
+def test_the_card_is_one_that_hubs_read(tiny_llama: Path, tiny_adapter: Path, tmp_path: Path) -> None:
+    from ruamel.yaml import YAML
+
+    source = ExportSource(tiny_llama, tiny_adapter, name="tiny", base_ref=str(tiny_llama))
+    merged(source, tmp_path / "out")
+    _, front, body = (tmp_path / "out" / "README.md").read_text().split("---\n", 2)
+    table = YAML(typ="safe").load(front)
+    assert (table["library_name"], table["pipeline_tag"]) == ("transformers", "text-generation")
+    assert "edgeft" in table["tags"]
+    assert str(tiny_llama.parent) not in front + body

@@ -12,7 +12,7 @@ import pytest
 
 from edgeft import files
 from edgeft.artifact import Artifact
-from edgeft.report import facts, glance, terminal
+from edgeft.report import cards, facts, glance, terminal
 from tests.evals.fakes import FakeRuntime, conversation
 from tests.stages.made_run import MadeRun, answers, task_rows
 
@@ -249,5 +249,33 @@ def test_a_long_name_does_not_break_the_table(passed: MadeRun) -> None:
 def test_markdown(passed: MadeRun) -> None:
     text = (passed.artifacts["report"].path / "report.md").read_text(encoding="utf-8")
     assert text.startswith("## household\n\n**PASSED.** The tuned model passed 2 gates")
-    assert "| task | exact\\_match | 40 | 0 % (0.0 to 8.8 %) | 100 % (91.2 to 100.0 %) |" in text
+    assert """| task | exact\\_match | 40 | 0 % (0.0 to 8.8 %) | 100 % (91.2 to 100.0 %) | +100.0 pt (""" in text
     assert "| gguf-q8\\_0 | 7.0 MB | 100 % | 100 % |" in text
+    assert "| task.exact\\_match &gt;= 0.90 | passed |" in text
+    folded = text.partition("<details>\n<summary>Skill by skill</summary>\n\n")[2]
+    assert "general/ordering" in folded
+    assert "| tuned → onnx-int4 | test.jsonl:39 | make it 58 degrees in the cellar | " in folded
+    assert text.count("<details>") == text.count("</details>") == 2
+
+
+def test_cards_carry_the_figures_of_their_file(passed: MadeRun, tmp_path: Path) -> None:
+    from ruamel.yaml import YAML
+
+    own = "---\nlicense: mit\n---\n\n# tiny \\[x\\]\n\nUse it.\n"
+    folder = passed.artifacts["export.gguf-q8_0"].path
+    (folder / "README.md").write_text(own)
+    try:
+        found = cards.complete(passed.artifacts)
+    finally:
+        (folder / "README.md").unlink()
+    assert list(found) == ["gguf-q8_0"]
+    _, front, body = found["gguf-q8_0"].split("---\n", 2)
+    table = YAML(typ="safe").load(front)
+    assert table["license"] == "mit"
+    (entry,) = table["model-index"]
+    assert entry["name"] == "tiny [x]"
+    (result,) = entry["results"]
+    assert result["dataset"] == {"name": "task", "type": "task"}
+    assert result["metrics"][0] == {"type": "exact_match", "name": "exact_match", "value": 0.95}
+    assert body.startswith("\n# tiny")
+    assert "| task | exact\\_match | 95.0 % |" in body

@@ -12,12 +12,12 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from edgeft import __version__
 from edgeft.exporters import ExportSource
-from edgeft.exporters.gguf.origin import Origin, origin_of
+from edgeft.exporters.card import code, datasets, front_matter, plain, relation_of, trained
+from edgeft.exporters.origin import Origin, origin_of
 from edgeft.files import digest_file, human_size
 from edgeft.models.identity import read_training
 
@@ -57,8 +57,8 @@ def lineage(source: ExportSource) -> Iterator[tuple[str, Any, str]]:
     yield "general.tags", ["edgeft", "text-generation"], "array"
     if origin.languages:
         yield "general.languages", list(origin.languages), "array"
-    if datasets := _datasets(source):
-        yield "general.datasets", datasets, "array"
+    if named := datasets(source):
+        yield "general.datasets", named, "array"
     yield "edgeft.version", __version__, "string"
     if source.adapter:
         if source.fold:
@@ -72,7 +72,7 @@ def readme(source: ExportSource, shipped: Shipped) -> str:
     """The card of a whole model's file."""
     file = shlex.quote(shipped.file)
     lines = [
-        *_front_matter(source, "quantized" if source.adapter is None else "finetune"),
+        *front_matter(source, relation_of(source, quantized=True), _tags(source)),
         *_heading(source, shipped),
         "The chat template and the stop tokens are inside the file.",
         "",
@@ -80,7 +80,7 @@ def readme(source: ExportSource, shipped: Shipped) -> str:
         *_section("LM Studio", [f"lms import {file}"]),
         *_ollama(source, shipped),
         *_section("Python (`pip install llama-cpp-python`)", _python(shipped.file)),
-        *_trained(source),
+        *trained(source),
     ]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -89,7 +89,7 @@ def lora_readme(source: ExportSource, shipped: Shipped, base_file: str, *, besid
     """The card of an adapter's file, which goes on `base_file` (which lies beside it or has to be made)."""
     file, base = shlex.quote(shipped.file), shlex.quote(base_file)
     lines = [
-        *_front_matter(source, "adapter"),
+        *front_matter(source, "adapter", _tags(source)),
         *_heading(source, shipped),
         *_base_of_lora(source, base_file, beside),
         *_section("llama.cpp", [
@@ -98,7 +98,7 @@ def lora_readme(source: ExportSource, shipped: Shipped, base_file: str, *, besid
         ]),
         *_ollama(source, shipped),
         *_section("Python (`pip install llama-cpp-python`)", _python(base_file, shipped.file)),
-        *_trained(source),
+        *trained(source),
     ]  # fmt: skip
     return "\n".join(lines).rstrip() + "\n"
 
@@ -115,30 +115,15 @@ def _base_of_lora(source: ExportSource, base_file: str, beside: bool) -> list[st
     return lines
 
 
-def _front_matter(source: ExportSource, relation: str) -> Iterator[str]:
-    """YAML that hubs read. Every value is a JSON text, which YAML reads as what it says."""
-    origin = origin_of(source)
-    yield "---"
-    if origin.organization:
-        yield f"base_model: {_json(f'{origin.organization}/{origin.name}')}"
-        yield f"base_model_relation: {relation}"
-    if origin.license:
-        yield f"license: {_json(origin.license)}"
-    if origin.languages:
-        yield f"language: {_json(list(origin.languages))}"
-    if datasets := _datasets(source):
-        yield f"datasets: {_json(datasets)}"
-    yield "pipeline_tag: text-generation"
-    yield f"tags: {_json(['gguf', 'edgeft', 'llama.cpp', *(['lora'] if source.adapter else [])])}"
-    yield "---"
-    yield ""
+def _tags(source: ExportSource) -> list[str]:
+    return ["gguf", "edgeft", "llama.cpp", *(["lora"] if source.adapter else [])]
 
 
 def _heading(source: ExportSource, shipped: Shipped) -> list[str]:
     origin = origin_of(source)
-    base = f" {'Tuned from' if source.adapter else 'Made of'} {_code(origin.reference)}." if origin.reference else ""
+    base = f" {'Tuned from' if source.adapter else 'Made of'} {code(origin.reference)}." if origin.reference else ""
     size = human_size(shipped.size)
-    return [f"# {_plain(source.name)}", "", f"{_code(shipped.file)}: {shipped.what}, as GGUF, {size}.{base}", ""]
+    return [f"# {plain(source.name)}", "", f"{code(shipped.file)}: {shipped.what}, as GGUF, {size}.{base}", ""]
 
 
 def _section(title: str, commands: list[str]) -> list[str]:
@@ -147,7 +132,7 @@ def _section(title: str, commands: list[str]) -> list[str]:
 
 def _ollama(source: ExportSource, shipped: Shipped) -> list[str]:
     if shipped.no_modelfile:
-        why = f"There is no Modelfile: {_plain(shipped.no_modelfile)}. Without one, Ollama guesses a template."
+        why = f"There is no Modelfile: {plain(shipped.no_modelfile)}. Without one, Ollama guesses a template."
         return ["## Ollama", "", why, ""]
     name = ollama_name(source.name)
     return _section("Ollama", [f"ollama create {name} -f Modelfile", f"ollama run {name}"])
@@ -167,56 +152,6 @@ def _python(file: str, lora: str | None = None) -> list[str]:
         'answer = model.create_chat_completion([{"role": "user", "content": "Hello"}], temperature=0)',
         'print(answer["choices"][0]["message"]["content"])',
     ]
-
-
-def _trained(source: ExportSource) -> Iterator[str]:
-    """What training.json says of the training, as a table."""
-    training = (read_training(source.adapter) if source.adapter else None) or {}
-    settings, data = (training.get(key) if isinstance(training.get(key), dict) else {} for key in ("settings", "data"))
-    how = training.get("quantization")
-    rows = [
-        ("datasets", ", ".join(_datasets(source))),
-        ("rows", data.get("rows")),
-        ("trained tokens", data.get("trained_tokens")),
-        ("steps", training.get("steps")),
-        ("adapter", settings.get("adapter")),
-        ("rank", settings.get("lora_r")),
-        ("base in training", how.get("quant_type") if isinstance(how, dict) else None),
-        ("adapter folded into", source.folded_into()),
-    ]
-    known = [(what, value) for what, value in rows if isinstance(value, str | int | float) and value != ""]
-    if len(known) < 2:
-        return
-    yield from ("## Training", "", "| | |", "|---|---|")
-    for what, value in known:
-        yield f"| {what} | {f'{value:,}' if isinstance(value, int) else _plain(str(value))} |"
-    yield ""
-
-
-def _datasets(source: ExportSource) -> list[str]:
-    """Names of the datasets, when training.json tells them; of a path only its last part."""
-    training = (read_training(source.adapter) if source.adapter else None) or {}
-    told = training.get("datasets")
-    names = [name for name in told if isinstance(name, str)] if isinstance(told, list) else []
-    return [Path(name).name if Path(name).suffix or Path(name).is_absolute() else name for name in names]
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _code(text: str) -> str:
-    """Inline code: one line, and no mark that would end it."""
-    return f"`{_one_line(text).replace('`', '')}`"
-
-
-def _plain(text: str) -> str:
-    """Text without Markdown or HTML in it, on one line."""
-    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", _one_line(text))
-
-
-def _one_line(text: str) -> str:
-    return "".join(character if character.isprintable() else " " for character in text)[:200]
 
 
 __all__ = ["Origin", "Shipped", "base_name", "lineage", "lora_readme", "ollama_name", "readme"]

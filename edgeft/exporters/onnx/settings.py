@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from edgeft.exporters import ExportSource
+from edgeft.exporters.card import code, front_matter, plain, relation_of, trained
 from edgeft.exporters.onnx.options import TYPES, OnnxOptions
 from edgeft.exporters.onnx.run_script import run_script
 from edgeft.exporters.onnx.web import COMMANDS, called, lay_out
+from edgeft.exporters.origin import origin_of
 from edgeft.files import read_json, write_json, write_text
 
 CONFIG = "genai_config.json"
+_TAGS = ("onnx", "edgeft", "onnxruntime-genai")  # of the model card
 # The tokenizer as it was trained with, byte for byte; onnxruntime-genai reads tokenizer.json and tokenizer_config.json.
 _TOKENIZER_FILES = ("tokenizer.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt")
 _TEMPLATE = "chat_template.jinja"
@@ -66,7 +69,8 @@ def write_settings(
     """Replace the builder's settings and tokenizer files in `folder`, and write its README and run.py."""
     _write_genai_config(folder / CONFIG, settings, options)
     _write_tokenizer(folder, checkpoint, settings)
-    write_text(folder / "README.md", _readme(source, settings, type_name, options))
+    card = front_matter(source, relation_of(source, quantized="int" in type_name), _TAGS, "onnxruntime-genai")
+    write_text(folder / "README.md", "\n".join([*card, _readme(source, settings, type_name, options), *trained(source)]))
     write_text(folder / "run.py", run_script(settings.template, _special_tokens(folder / _TOKENIZER_CONFIG)))
     if options.layout == "transformers.js":
         lay_out(folder, checkpoint, type_name, options.target)
@@ -115,14 +119,15 @@ def _write_tokenizer(folder: Path, checkpoint: Path, settings: Settings) -> None
 
 
 def _readme(source: ExportSource, settings: Settings, type_name: str, options: OnnxOptions) -> str:
-    made = f"tuned from `{source.base_ref}`" if source.adapter and source.base_ref else f"`{source.base_ref}`"
+    base = code(origin_of(source).reference or "a local base model")  # no place of this machine
+    made = f"tuned from {base}" if source.adapter else base
     stops = json.dumps(list(settings.stop_ids))
     device = {"cpu": "CPUs", "mobile": "phones and small boards", "web": "browsers"}[options.device]
     python = _PYTHON.replace("MAX_LENGTH", str(settings.max_length))
     if options.adapter == "apart":  # as run.py does by itself
         python = python.replace("generator.append", _ACTIVATE.replace("NAME", source.name) + "generator.append", 1)
     web = COMMANDS.replace("DTYPE", called(type_name, options.target)[0]) if options.layout == "transformers.js" else ""
-    return f"""# {source.name}, ONNX {type_name}
+    return f"""# {plain(source.name)}, ONNX {type_name}
 
 {made[:1].upper()}{made[1:]}, for ONNX Runtime on {device} ({options.target}): {TYPES[type_name]}.
 Context {settings.context_length} tokens; generation ends at the token ids {stops}.

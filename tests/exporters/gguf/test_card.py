@@ -15,7 +15,7 @@ from edgeft import __version__
 from edgeft.exporters import ExportSource
 from edgeft.exporters.gguf import card
 from edgeft.exporters.gguf.export import export
-from edgeft.exporters.gguf.origin import origin_of
+from edgeft.exporters.origin import origin_of
 from edgeft.files import digest_file
 from tests.models_made import make_adapter, make_llama
 
