@@ -136,12 +136,12 @@ class Stored(Deferred):
         shape = (rows, *self.shape[1:]) if self.shape else ()
         if nbytes == 0:
             return torch.empty(shape, dtype=torch_dtype(self.dtype))
-        buffer = bytearray(nbytes)
+        buffer = torch.empty(nbytes, dtype=torch.uint8)  # not a bytearray: that would be filled with zeros first
         with self.path.open("rb", buffering=0) as stream:
             stream.seek(offset)
-            if not _fill(stream, buffer):
+            if not _fill(stream, buffer.numpy().data):
                 raise _damaged(self.path, f"it ends inside {self.name!r}")
-        return torch.frombuffer(buffer, dtype=torch_dtype(self.dtype)).reshape(shape)
+        return buffer.view(torch_dtype(self.dtype)).reshape(shape)
 
 
 def _fill(stream: Any, buffer: bytearray) -> bool:

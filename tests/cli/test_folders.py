@@ -227,6 +227,7 @@ def test_sizes_are_those_of_the_files(tiny_llama: Path, tiny_adapter: Path, tmp_
         (("--out", "x"), "--type is missing"),
         (("--type", "onnx-int4", "--out", "x", "--imatrix", "m.gguf"), "--imatrix is an option of GGUF"),
         (("--type", "onnx-int4", "--out", "x", "--max-shard-size", "1GB"), "--max-shard-size is an option of GGUF"),
+        (("--type", "onnx-int4", "--out", "x", "--quantizer", "fast"), "--quantizer is an option of GGUF"),
         (("--type", "gguf-q8_0", "--out", "x", "--tensor-type", "q8_0"), "PATTERN=TYPE"),
         (("--type", "gguf-q8_0", "--out", "x", "--token-embedding-type", "q8"), "unknown type of a tensor 'q8'"),
         (("--type", "gguf-iq1_s", "--out", "x"), "importance matrix"),

@@ -176,7 +176,7 @@ def _material(million: float, base: Path | None, important: bool) -> Iterator[tu
         if kind == "tails":
             values = (generator.standard_t(2, shape) * 0.01).astype(np.float32)
         elif kind == "sizes":
-            sizes = np.exp2(generator.integers(-40, 40, (shape[0], WIDTH // 16))).astype(np.float32)
+            sizes = np.exp2(generator.integers(-2, 3, (shape[0], WIDTH // 16))).astype(np.float32)
             values = values * np.repeat(sizes, 16, axis=1)
         yield kind, values, weights
     for values, weights in trust.cases():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -44,12 +45,18 @@ class Quantizer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.shutdown()
+        self._pool.shutdown(cancel_futures=True)
 
     def quantize(
         self, rows: Rows, name: str, importance: NDArray[np.float32] | None = None, *, of: str = "it"
     ) -> NDArray[np.uint8]:
-        """[rows, width] -> the bytes of those rows in the type `name`, [rows, row_bytes].
+        """[rows, width] -> the bytes of those rows in the type `name`, [rows, row_bytes]; see `start`."""
+        return self.start(rows, name, importance, of=of)()
+
+    def start(
+        self, rows: Rows, name: str, importance: NDArray[np.float32] | None = None, *, of: str = "it"
+    ) -> Callable[[], NDArray[np.uint8]]:
+        """Begin to quantize, and go on: what is returned waits for the bytes of the rows, [rows, row_bytes].
 
         `importance`: float32 [width], how much an error in each column matters (the mean square of what it is
         multiplied with). `of`: the tensor's name, for a `ModelError` about values that the type cannot hold.
@@ -76,9 +83,14 @@ class Quantizer:
                 raise ModelError(f"{of} has values that {name} cannot hold", do="export another type")
 
         parts = [(first, last) for first, last in itertools.pairwise(bounds) if last > first]
-        for _ in self._pool.map(lambda part: work(*part), parts):
-            pass
-        return out
+        begun = [self._pool.submit(work, first, last) for first, last in parts]
+
+        def finished() -> NDArray[np.uint8]:
+            for one in begun:
+                one.result()
+            return out
+
+        return finished
 
     def fast(self, name: str) -> bool:
         """Whether our kernel does this type; compiles and checks it at the first question."""

@@ -1,8 +1,8 @@
 """A GGUF file written in one pass: the header first, then each tensor's bytes at its place, row chunk by row chunk.
 
 The gguf package packs the header (its constants, its alignment); the data streams: one thread reads and folds a few
-chunks ahead while others quantize. A file appears under its name only when it is whole. Called by `layout` (a header
-alone), `sizes` and `export`.
+chunks ahead, others quantize, one writes what is finished. A file appears under its name only when it is whole. Called
+by `layout` (a header alone), `sizes` and `export`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from edgeft.errors import EdgeftError, ModelError, StorageError, storage_errors
 from edgeft.exporters.gguf.ahead import ahead
+from edgeft.exporters.gguf.behind import Task, behind
 from edgeft.exporters.gguf.ggml import row_bytes
 from edgeft.exporters.gguf.kquants.source import Rows
 from edgeft.exporters.gguf.quantize import Quantizer
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 
 ALIGNMENT = 32
 READ_AHEAD = 1  # row chunks, of about 16 MB, that wait to be quantized; one more is being read
-_PIECE = 4 << 20  # values that are converted (to float32: 16 MB) and quantized at a time
+WRITE_BEHIND = 3  # pieces in work that wait to be written; one more is being written
+_PIECE = 4 << 20  # values that are quantized at a time (in float32: 16 MB)
 Metadata = Sequence[tuple[str, Any, str]]  # key, value, kind ("uint32", "string", "array", …)
 # (name, shape) -> float32 [matrices, columns], or None: how much each input column of a weight matters
 Importance = Callable[[str, tuple[int, ...]], Any]
@@ -69,7 +71,9 @@ def write_header(path: Path | str, header: Header) -> int:
     for key, value, kind in header.metadata:
         if kind == "array" and not len(value):
             continue
-        writer.add_key_value(key, value, gguf.GGUFValueType[kind.upper()])
+        # The type of items is told: the writer would look at every one of them, which takes as long as packing.
+        items = gguf.GGUFValueType.get_type(value[0]) if kind == "array" and not isinstance(value, bytes) else None
+        writer.add_key_value(key, value, gguf.GGUFValueType[kind.upper()], items)
     for name, type_name in header.types.items():
         raw = gguf.GGMLQuantizationType[type_name]
         writer.add_tensor_info(name, header.shapes[name], np.dtype(np.float32), header.nbytes(name), raw)
@@ -186,12 +190,13 @@ def _write_part(
     """Write one file from the chunks of its tensors; returns the bytes of data written so far, of all files."""
     start = write_header(path, header)
     with path.open("ab") as stream:
-        for name, type_name in header.types.items():
-            nbytes = header.nbytes(name)
-            weights = importance(name, header.shapes[name]) if importance else None
-            _write_tensor(stream, name, nbytes, chunks, quantizer, type_name, weights)
-            done += _padded(nbytes)
-            listen(Progress(done, total, "B", "writing", {"tensor": name}))
+        with behind(WRITE_BEHIND) as hand:
+            for name, type_name in header.types.items():
+                nbytes = header.nbytes(name)
+                weights = importance(name, header.shapes[name]) if importance else None
+                _write_tensor(stream, hand, name, nbytes, chunks, quantizer, type_name, weights)
+                done += _padded(nbytes)
+                listen(Progress(done, total, "B", "writing", {"tensor": name}))
         size = start + header.data_bytes()
         if stream.tell() != size:
             raise EdgeftError(f"the file came out {stream.tell()} bytes long instead of {size}")
@@ -202,6 +207,7 @@ def _write_part(
 
 def _write_tensor(
     stream: BinaryIO,
+    hand: Callable[[Task], None],
     name: str,
     nbytes: int,
     chunks: Iterator[tuple[str, torch.Tensor]],
@@ -209,6 +215,11 @@ def _write_tensor(
     type_name: str,
     weights: NDArray[np.float32] | None,
 ) -> None:
+    """Begin the pieces of one tensor and hand them on to be written in order."""
+
+    def put(finished: Callable[[], NDArray[np.uint8]]) -> None:
+        hand(lambda: stream.write(finished().data))
+
     written = matrix = 0
     while written < nbytes:
         found, chunk = next(chunks, (None, None))
@@ -218,10 +229,11 @@ def _write_tensor(
             importance = None if weights is None else weights[min(matrix, len(weights) - 1)]
             matrix += 1
             for piece in _pieces(rows):
-                written += stream.write(_encoded(quantizer, name, piece, type_name, importance).data)
+                put(_encoded(quantizer, name, piece, type_name, importance))
+                written += piece.shape[0] * row_bytes(type_name, piece.shape[1])
     if written != nbytes:
         raise EdgeftError(f"{name!r} came out {written} bytes long instead of {nbytes}")
-    stream.write(bytes(_padded(nbytes) - nbytes))
+    hand(lambda: stream.write(bytes(_padded(nbytes) - nbytes)))
 
 
 def _pieces(rows: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -232,23 +244,27 @@ def _pieces(rows: torch.Tensor) -> Iterator[torch.Tensor]:
 
 def _encoded(
     quantizer: Quantizer, name: str, rows: torch.Tensor, type_name: str, importance: NDArray[np.float32] | None
-) -> NDArray[np.uint8]:
-    """The bytes of some rows in a ggml type; always from the checkpoint's own (rounded) values."""
+) -> Callable[[], NDArray[np.uint8]]:
+    """Begin to make the bytes of some rows in a ggml type, always from the checkpoint's own (rounded) values; what is
+    returned waits for them."""
     import numpy as np
     import torch
 
     if type_name == "BF16":
-        return rows.to(torch.bfloat16).contiguous().view(torch.int16).numpy().view(np.uint8)
+        words = rows.to(torch.bfloat16).contiguous().view(torch.int16).numpy().view(np.uint8)
+        return lambda: words
     if type_name == "F16":
         half = rows.contiguous() if rows.dtype is torch.float16 else rows.float().half()
         if not bool(torch.isfinite(half).all()):
             raise ModelError(
                 f"{name!r} has values beyond what 16-bit floats hold", do="export bf16 or a quantized type"
             )
-        return half.contiguous().numpy().view(np.uint8)
+        halves = half.contiguous().numpy().view(np.uint8)
+        return lambda: halves
     if type_name == "F32":
-        return rows.float().contiguous().numpy().view(np.uint8)
-    return quantizer.quantize(Rows.of(rows), type_name, importance, of=name)
+        singles = rows.float().contiguous().numpy().view(np.uint8)
+        return lambda: singles
+    return quantizer.start(Rows.of(rows), type_name, importance, of=name)
 
 
 def _padded(size: int) -> int:

@@ -115,6 +115,16 @@ def test_the_same_bytes_again_and_with_other_threads(source: ExportSource, tmp_p
     assert (tmp_path / "a" / "README.md").read_bytes() == (tmp_path / "b" / "README.md").read_bytes()
 
 
+def test_who_quantizes_does_not_show(source: ExportSource, tmp_path: Path) -> None:
+    made = {}
+    for quantizer in ("fast", "ggml"):
+        path, done = exported(source, "q4_k_m", tmp_path / quantizer, quantizer=quantizer, threads=2)
+        made[quantizer] = path.read_bytes()
+        wanted = ["q4_k", "q6_k"] if quantizer == "fast" else []
+        assert done.measurements["fast_types"] == wanted
+    assert made["fast"] == made["ggml"]
+
+
 @pytest.mark.parametrize("chunk_rows", [16, 64, 100])
 def test_chunks_do_not_show(
     source: ExportSource, chunk_rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
