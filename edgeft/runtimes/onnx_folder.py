@@ -33,6 +33,7 @@ class OnnxFolder:
     special_tokens: Mapping[str, str]  # "bos_token" -> "<s>"
     special_ids: frozenset[int]
     weight_bytes: int
+    begins: tuple[int, ...] = ()  # what the tokenizer puts before plain text
     prefix_id: int | None = None  # what a text that stands alone begins with: BOS, else the first end of text
 
 
@@ -57,7 +58,8 @@ def read_folder(folder: Path) -> OnnxFolder:
         special_tokens=tokens,
         special_ids=special_ids,
         weight_bytes=weight_bytes,
-        prefix_id=_prefix_id(folder, model, tokens),
+        prefix_id=(prefix := _prefix_id(folder, model, tokens)),
+        begins=_begins(folder, prefix),
     )
 
 
@@ -154,6 +156,16 @@ def _precision(graph: Any) -> str:
         return f"int{max(set(bits), key=bits.count)}"
     halves = sum(1 for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16)
     return "fp16" if 2 * halves > len(graph.initializer) else "fp32"
+
+
+def _begins(folder: Path, prefix: int | None) -> tuple[int, ...]:
+    """The BOS that tokenizer.json puts before plain text, if it does."""
+    if not (folder / "tokenizer.json").is_file():
+        return ()
+    from tokenizers import Tokenizer
+
+    ids = tuple(Tokenizer.from_file(str(folder / "tokenizer.json")).encode("").ids)
+    return ids if ids == (prefix,) else ()
 
 
 def _prefix_id(folder: Path, model: Mapping[str, Any], tokens: Mapping[str, str]) -> int | None:
