@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgeft.evals import statistics
-from edgeft.evals.evaluate import Encoded
+from edgeft.evals.encoded import Encoded
 from edgeft.progress import Listener, Progress, silent
 
 if TYPE_CHECKING:

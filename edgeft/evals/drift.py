@@ -15,7 +15,7 @@ from typing import Any
 from edgeft.errors import EdgeftError
 from edgeft.evals import recorded, statistics
 from edgeft.evals.divergence import Divergence, compare
-from edgeft.evals.evaluate import Encoded, encode
+from edgeft.evals.encoded import Encoded, encode
 from edgeft.evals.statistics import Estimate
 from edgeft.evals.suites import Case, builtin
 from edgeft.progress import Listener, silent

@@ -7,24 +7,21 @@ would do. Answers are greedy. The loss is that of the expected answer after the 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from edgeft.errors import DataError
 from edgeft.evals import metrics as metric_table
-from edgeft.evals.scores import DIGITS, Summary, summarise
-from edgeft.evals.suites import Case, Suite
-from edgeft.progress import Listener, Progress, silent
-from edgeft.runtimes.protocol import Completion, Runtime
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from edgeft.evals.encoded import Encoded, Steps, encode_text, of_expected, rounded
+from edgeft.evals.prompts import messages_of, rendered
+from edgeft.evals.questions import Case
+from edgeft.evals.scores import Summary, summarise
+from edgeft.evals.suites import Suite
+from edgeft.progress import Listener, silent
+from edgeft.runtimes.protocol import Completion, Message, Runtime
 
 BATCH = 64
 LATENCY_SECONDS = 5.0
-_CHUNK_VALUES = 4_000_000  # float64 values of one log-softmax: 32 MB
 
 
 @dataclass(frozen=True)
@@ -36,125 +33,97 @@ class Evaluation:
     timing: dict[str, float]
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """A case as token ids: `prompt` ends where the assistant speaks; `ids` holds the expected answer too, whose tokens
-    are ids[start:end] (the end of turn included)."""
-
-    prompt: list[int]
-    ids: list[int]
-    start: int
-    end: int
-    text: str = ""  # the rendered prompt
-
-
 def evaluate(
-    runtime: Runtime, suites: Sequence[Suite], listen: Listener = silent, *, batch_size: int = BATCH
+    runtime: Runtime,
+    suites: Sequence[Suite],
+    listen: Listener = silent,
+    *,
+    batch_size: int = BATCH,
+    batch_tokens: int | None = None,
 ) -> Evaluation:
-    """Every suite answered and scored. A `DataError` for a row that does not fit the runtime's context."""
+    """Every suite answered and scored. A `DataError` for a row that does not fit the runtime's context.
+
+    batch_size    answers written together at most
+    batch_tokens  tokens read together at most, in runtimes that read rows together; default the runtime's own
+    """
+    from edgeft.evals import likelihoods
+
+    if batch_tokens is not None:
+        runtime.batch_tokens = batch_tokens
     rows: list[dict[str, Any]] = []
+    summaries: Summary = {}
     timing = {"generate_seconds": 0.0, "generated_tokens": 0.0, "loss_seconds": 0.0, "scored_tokens": 0.0}
-    total = 2 * sum(len(suite.cases) for suite in suites)
-    done = 0
+    ahead = Steps(sum(units(suite) for suite in suites), listen)
     for suite in suites:
-        encoded = [encode(runtime, case) for case in suite.cases]
-        started = time.perf_counter()
-        answers: list[Completion | None] = [None] * len(encoded)
-        for indices in batches([len(item.prompt) for item in encoded], batch_size):
-            room = room_for([encoded[i] for i in indices], suite, runtime.context_length)
-            found = runtime.generate([encoded[i].prompt for i in indices], max_tokens=room)
-            for index, completion in zip(indices, found, strict=True):
-                answers[index] = completion
-            done += len(indices)
-            listen(Progress(done, total, "row", f"{suite.name}: answers"))
-        timing["generate_seconds"] += time.perf_counter() - started
-        started = time.perf_counter()
-        found_logprobs: dict[int, NDArray[np.float64]] = {}
-        for index, logprobs in answer_logprobs(runtime, encoded):
-            found_logprobs[index] = logprobs
-            done += 1
-            listen(Progress(done, total, "row", f"{suite.name}: loss"))
-        timing["loss_seconds"] += time.perf_counter() - started
-        scorers = {name: metric_table.load(name) for name in suite.metrics}
-        for index, (case, item, answer) in enumerate(zip(suite.cases, encoded, answers, strict=True)):
-            assert answer is not None
-            row = _row(suite, case, item, answer)
-            row["scores"] = {name: _rounded(score(case.expected, answer.text)) for name, score in scorers.items()}
-            row |= _of_expected(case, item, found_logprobs[index])
-            rows.append(row)
-            timing["generated_tokens"] += len(answer.ids)
-            timing["scored_tokens"] += item.end
-    return Evaluation(rows, summarise(rows), {name: round(value, 3) for name, value in timing.items()})
+        if suite.task:
+            from edgeft.evals import harness
+
+            asked, figures = harness.run(runtime, suite, ahead, timing)
+            summaries |= figures
+        elif suite.kind == "generation":
+            asked = _written(runtime, suite, ahead, timing, batch_size)
+        else:
+            asked = likelihoods.ask(runtime, suite, ahead, timing)
+        rows += asked
+    return Evaluation(rows, summarise(rows, summaries), {name: round(value, 3) for name, value in timing.items()})
 
 
-def _rounded(value: float) -> float:
-    return round(float(value), DIGITS)
+def units(suite: Suite) -> int:
+    """Steps of the progress bar: of a written answer two, for the answer and for its loss."""
+    if suite.task:
+        return suite.limit or 1
+    return len(suite.cases) * (2 if suite.kind == "generation" else 1)
 
 
-def _of_expected(case: Case, item: Encoded, logprobs: NDArray[np.float64]) -> dict[str, Any]:
-    """What a row says about the expected answer: each token's log probability, and their sum as a loss."""
-    return {
-        "loss": _rounded(-logprobs.sum()),
-        "tokens": item.end - item.start,
-        "bytes": len(case.expected.encode("utf-8", "surrogatepass")),
-        "token_ids": list(item.ids[item.start : item.end]),
-        "logprobs": logprobs.astype("float32").tolist(),
-    }
+def _written(
+    runtime: Runtime, suite: Suite, steps: Steps, timing: dict[str, float], batch_size: int
+) -> list[dict[str, Any]]:
+    """Answers written to a suite's questions, and the loss of the expected ones."""
+    turns = messages_of(suite)
+    prompts = [turns(case) for case in suite.cases]
+    encoded = []
+    for case, prompt in zip(suite.cases, prompts, strict=True):
+        texts = (rendered(runtime, suite, prompt, answer) for answer in (None, case.expected))
+        encoded.append(encode_text(runtime, case.id, *texts))
+    started = time.perf_counter()
+    answers: list[Completion | None] = [None] * len(encoded)
+    stop = {"stop": suite.asking.stop} if suite.asking.stop else {}
+    for indices in batches([len(item.prompt) for item in encoded], batch_size):
+        room = room_for([encoded[i] for i in indices], suite, runtime.context_length)
+        found = runtime.generate([encoded[i].prompt for i in indices], max_tokens=room, **stop)
+        for index, completion in zip(indices, found, strict=True):
+            answers[index] = completion
+        steps.go(len(indices), f"{suite.name}: answers")
+    timing["generate_seconds"] += time.perf_counter() - started
+    started = time.perf_counter()
+    logprobs = answer_logprobs(runtime, encoded, lambda count: steps.go(count, f"{suite.name}: loss"))
+    timing["loss_seconds"] += time.perf_counter() - started
+    scorers = {name: metric_table.scorer(name, suite.settings) for name in suite.metrics}
+    rows = []
+    for case, prompt, item, answer, said in zip(suite.cases, prompts, encoded, answers, logprobs, strict=True):
+        assert answer is not None
+        row = _row(suite, case, prompt, item, answer)
+        row |= of_expected(case.expected, item.ids[item.start : item.end], said)
+        row["scores"] = {name: rounded(score(row)) for name, score in scorers.items()}
+        rows.append(row)
+        timing["generated_tokens"] += len(answer.ids)
+        timing["scored_tokens"] += item.end
+    return rows
 
 
-def _row(suite: Suite, case: Case, item: Encoded, answer: Completion) -> dict[str, Any]:
+def _row(suite: Suite, case: Case, prompt: Sequence[Message], item: Encoded, answer: Completion) -> dict[str, Any]:
     return {
         "suite": suite.name,
         "id": case.id,
         "group": case.group,
         "kind": "generation",
-        "prompt": [dict(message) for message in case.messages],
+        "prompt": [dict(message) for message in prompt],
         "rendered": item.text,
         "expected": case.expected,
         "answer": answer.text,
         "stopped": answer.stopped,
         "generated": len(answer.ids),
     }
-
-
-def encode(runtime: Runtime, case: Case) -> Encoded:
-    """A case as the runtime writes and reads it.
-
-    The answer starts at the first token that differs from the prompt's: where prompt and answer would merge into one
-    token, that token belongs to the answer.
-    """
-    messages = list(case.messages)
-    text = runtime.render(messages, add_generation_prompt=True)
-    prompt = runtime.encode(text)
-    ids = runtime.encode(runtime.render([*messages, {"role": "assistant", "content": case.expected}]))
-    if len(ids) > runtime.context_length or len(prompt) >= runtime.context_length:
-        raise DataError(
-            f"the row {case.id!r} has {max(len(ids), len(prompt))} tokens, the context of {runtime.name} holds "
-            f"{runtime.context_length}",
-            do="leave the row out of the suite, or use a base with a longer context",
-        )
-    start = common_prefix(prompt, ids)
-    if not 0 < start < len(ids):
-        raise DataError(f"the chat template of {runtime.name} does not write the answer of the row {case.id!r}")
-    return Encoded(prompt, ids, start, _end_of_turn(ids, start, runtime.stop_ids), text)
-
-
-def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many leading ids two sequences share."""
-    count = 0
-    for one, other in zip(first, second, strict=False):
-        if one != other:
-            break
-        count += 1
-    return count
-
-
-def _end_of_turn(ids: Sequence[int], start: int, stop_ids: Sequence[int]) -> int:
-    """Just after the answer's first stop token; what the template writes behind it (a newline) is not the answer's."""
-    for index in range(start, len(ids)):
-        if ids[index] in stop_ids:
-            return index + 1
-    return len(ids)
 
 
 def batches(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
@@ -169,29 +138,18 @@ def room_for(items: Sequence[Encoded], suite: Suite, context_length: int) -> int
     return max(1, min(suite.max_tokens, context_length - max(len(item.prompt) for item in items)))
 
 
-def answer_logprobs(runtime: Runtime, items: Sequence[Encoded]) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """(index, log probability of each token of the expected answer, given all before it), rows of like length
-    together."""
-    order = [index for batch in batches([item.end for item in items], len(items)) for index in batch]
-    found = runtime.logits_batch([items[index].ids[: items[index].end] for index in order])
-    for index, logits in zip(order, found, strict=True):
-        item = items[index]
-        targets = item.ids[item.start : item.end]
-        yield index, target_logprobs(logits[item.start - 1 : item.end - 1], targets)
+def answer_logprobs(
+    runtime: Runtime, items: Sequence[Encoded], on_done: Callable[[int], None] | None = None
+) -> list[tuple[float, ...]]:
+    """The log probability of each token of the expected answers, given all before it."""
+    requests = [(item.ids[: item.start], item.ids[item.start : item.end]) for item in items]
+    return [found.logprobs for found in runtime.loglikelihoods(requests, on_done=on_done)]
 
 
-def target_logprobs(logits: NDArray[np.float32], targets: Sequence[int]) -> NDArray[np.float64]:
-    """float64[T]: log probability of each target under logits float32[T, V]; in float64, a block of rows at a time."""
-    import numpy as np
-    from scipy.special import logsumexp
-
-    found = np.empty(len(targets), dtype=np.float64)
-    step = max(1, _CHUNK_VALUES // logits.shape[1])
-    for first in range(0, len(targets), step):
-        chunk = logits[first : first + step].astype(np.float64)
-        chosen = np.asarray(targets[first : first + step])
-        found[first : first + step] = chunk[np.arange(len(chosen)), chosen] - logsumexp(chunk, axis=1)
-    return found
+def answer_losses(runtime: Runtime, items: Sequence[Encoded]) -> Iterator[tuple[int, float]]:
+    """(index, nats summed over the tokens of the expected answer, each given all before it)."""
+    for index, logprobs in enumerate(answer_logprobs(runtime, items)):
+        yield index, -sum(logprobs)
 
 
 def latency(runtime: Runtime, suites: Sequence[Suite], count: int, *, most: float | None = None) -> dict[str, Any]:
@@ -201,11 +159,13 @@ def latency(runtime: Runtime, suites: Sequence[Suite], count: int, *, most: floa
 
     seconds: list[float] = []
     tokens = 0
-    questions = [(asked, case) for asked in suites for case in asked.cases]
+    asked = [suite for suite in suites if suite.kind == "generation"]
+    questions = [(suite, case) for suite in asked for case in suite.cases]
     for suite, case in questions[:count]:
-        item = encode(runtime, case)
+        prompt = runtime.encode(rendered(runtime, suite, messages_of(suite)(case), None))
         started = time.perf_counter()
-        (answer,) = runtime.generate([item.prompt], max_tokens=room_for([item], suite, runtime.context_length))
+        room = max(1, min(suite.max_tokens, runtime.context_length - len(prompt)))
+        (answer,) = runtime.generate([prompt], max_tokens=room)
         seconds.append(time.perf_counter() - started)
         tokens += len(answer.ids)
         if sum(seconds) > (LATENCY_SECONDS if most is None else most):

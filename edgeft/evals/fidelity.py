@@ -15,11 +15,11 @@ from edgeft.errors import EdgeftError
 from edgeft.evals import statistics
 from edgeft.evals.awkward import STRINGS
 from edgeft.evals.divergence import compare
-from edgeft.evals.evaluate import common_prefix, encode
+from edgeft.evals.encoded import common_prefix, encode
 from edgeft.evals.gates import Check, required
+from edgeft.evals.questions import Case
 from edgeft.evals.scores import Row, as_json
 from edgeft.evals.statistics import Estimate
-from edgeft.evals.suites import Case
 from edgeft.progress import Listener, Progress, silent
 from edgeft.registry import Row as TableRow
 from edgeft.runtimes.protocol import Runtime

@@ -193,7 +193,7 @@ def _minus(value: float) -> float:
 def _level(rows: Sequence[scores.Row], metric: str) -> Estimate:
     if metric == LOSS:
         return statistics.ratio(*scores.losses(rows))
-    return statistics.mean(_scores(rows, metric))
+    return scores.level(rows, metric)
 
 
 def _scores(rows: Sequence[scores.Row], metric: str) -> list[float]:
@@ -209,6 +209,9 @@ def change_of(
         return Estimate(math.copysign(math.inf, value) if value else 0.0, len(after), None, None)
     if metric == LOSS:
         return statistics.paired_ratio_difference(scores.losses(before), scores.losses(after), relative=relative)
+    whole = scores.change(before, after, metric, relative=relative)
+    if whole is not None:
+        return whole
     first, second = _scores(before, metric), _scores(after, metric)
     if relative:
         return statistics.relative_difference(first, second)

@@ -14,9 +14,10 @@ from typing import Any
 
 from edgeft.errors import DataError
 from edgeft.evals import statistics
-from edgeft.evals.evaluate import Encoded, answer_losses, batches, encode
+from edgeft.evals.encoded import Encoded, encode
+from edgeft.evals.evaluate import answer_losses, batches
+from edgeft.evals.questions import Case
 from edgeft.evals.statistics import Estimate
-from edgeft.evals.suites import Case
 from edgeft.progress import Listener, Progress, silent
 from edgeft.runtimes.protocol import Runtime
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeft.errors import storage_errors
-from edgeft.evals.evaluate import Encoded
+from edgeft.evals.encoded import Encoded
 from edgeft.progress import Listener, Progress, silent
 from edgeft.runtimes.protocol import Runtime
 

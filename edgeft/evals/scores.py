@@ -7,11 +7,12 @@ that judge and the report.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import DataError
+from edgeft.evals import metrics as metric_table
 from edgeft.evals import statistics
 from edgeft.evals.metrics import LOSS
 from edgeft.evals.statistics import Estimate
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 Summary = dict[str, dict[str, dict[str, Any]]]
 DIGITS = 6
+_READ_ROWS = 40_000  # by all resamples of a metric that is no mean
 ROWS = "rows.parquet"  # its name in an evaluation and in a verification
 # Every key of a row and what it is when a row does not say it.
 FIELDS: dict[str, Any] = {
@@ -117,23 +119,64 @@ def suite_names(rows: Iterable[Row]) -> list[str]:
     return [name for suite, found in groups.items() for name in (suite, *(f"{suite}/{group}" for group in found))]
 
 
-def summarise(rows: Sequence[Row]) -> Summary:
-    """{suite or suite/family: {metric: {"value", "n", "low", "high"}}}; loss in nats per token of expected answers."""
+def summarise(rows: Sequence[Row], known: Summary | None = None) -> Summary:
+    """{suite or suite/family: {metric: {"value", "n", "low", "high"}}}; loss in nats per token of expected answers.
+    `known`: figures that come from elsewhere (of the harness) and are not computed here."""
     summary: Summary = {}
     for name in suite_names(rows):
         chosen = of_suite(rows, name)
-        summary[name] = {metric: as_json(_metric(chosen, metric)) for metric in metrics_of(chosen)}
+        summary[name] = {metric: as_json(level(chosen, metric)) for metric in metrics_of(chosen)}
+        summary[name] |= (known or {}).get(name, {})
     return summary
 
 
 def metrics_of(rows: Sequence[Row]) -> list[str]:
-    return [*rows[0]["scores"], LOSS]
+    """The metrics of a suite's rows, loss included where it was measured."""
+    return [*rows[0]["scores"], *([LOSS] if all(row["loss"] is not None and row["tokens"] for row in rows) else [])]
 
 
-def _metric(rows: Sequence[Row], metric: str) -> Estimate:
+def level(rows: Sequence[Row], metric: str) -> Estimate:
+    """A metric of a suite: the mean of its rows' scores, or what the metric makes of them all."""
     if metric == LOSS:
         return statistics.ratio(*losses(rows))
+    corpus = metric_table.corpus(metric)
+    if corpus is not None:
+        return _resampled(len(rows), lambda chosen: corpus([rows[i] for i in chosen]))
     return statistics.mean([row["scores"][metric] for row in rows])
+
+
+def change(before: Sequence[Row], after: Sequence[Row], metric: str, *, relative: bool = False) -> Estimate | None:
+    """after - before of a metric that is no mean of its rows' scores, the rows paired (as a share of `before` when
+    relative); None for a metric that is one."""
+    corpus = metric_table.corpus(metric)
+    if corpus is None:
+        return None
+
+    def difference(chosen: Sequence[int]) -> float:
+        first, second = (corpus([rows[i] for i in chosen]) for rows in (before, after))
+        return (second - first) / abs(first) if relative and first else second - first
+
+    return _resampled(len(before), difference)
+
+
+def _resampled(n: int, statistic: Callable[[Sequence[int]], float]) -> Estimate:
+    """A statistic of row numbers with a percentile bootstrap over rows (fewer resamples where there are many rows: such
+    statistics read every row each time)."""
+    import numpy as np
+
+    value = statistic(range(n))
+    if n < 2:
+        return Estimate(value, n, None, None)
+    random = np.random.default_rng(statistics.SEED)
+    resamples = max(99, min(999, _READ_ROWS // n))
+    drawn = np.array([statistic(random.integers(0, n, n).tolist()) for _ in range(resamples)])
+
+    def at(confidence: float) -> tuple[float, float]:
+        tail = 50 * (1 - confidence)
+        low, high = np.percentile(drawn, [tail, 100 - tail])
+        return float(low), float(high)
+
+    return statistics.estimate(value, n, at, statistics.CONFIDENCE, finest=1 / (resamples + 1))
 
 
 def losses(rows: Sequence[Row]) -> tuple[list[float], list[float]]:

@@ -1,6 +1,8 @@
 """What is asked of a runtime: named rows (a conversation and the answer expected next), metrics, the longest answer.
 
-Used by the `eval` and `verify` stages. A suite comes from rows of a dataset artifact, from a JSONL file of
+Used by the `eval` and `verify` stages. A suite has a kind: `generation` (an answer is written), `choice` (the likeliest
+of several answers), `pairs` (the better of two answers must be the likelier), `perplexity` (how likely a text is). It
+comes from rows of a dataset artifact, from a JSONL file of
 conversations, or from what is packaged with edgeft: general skills (`builtin:general`), which measure what tuning made
 a model forget, and neutral texts (`builtin:text`), whose loss says the same of language at large.
 """
@@ -9,31 +11,42 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edgeft.errors import DataError, Errors, InputError, Location
 from edgeft.evals import metrics as metric_table
+from edgeft.evals.questions import Case, case_of
 from edgeft.files import read_jsonl
-from edgeft.registry import lookup, suggestion
-from edgeft.runtimes.protocol import Message
+from edgeft.registry import suggestion
 
 GENERAL = Path(__file__).parent / "general"
 BUILTIN_PREFIX = "builtin:"
 TEXT = Path(__file__).parent / "text"
 BUILTINS = {"general": GENERAL, "text": TEXT}
 MAX_TOKENS = 128
+KINDS = tuple(metric_table.DEFAULTS)
 
 
 @dataclass(frozen=True)
-class Case:
-    """One question: the conversation so far, the answer that is expected next, and the family it belongs to."""
+class Asking:
+    """How the rows of a suite are asked.
 
-    id: str
-    messages: tuple[Message, ...]
-    expected: str
-    group: str = ""
+    system      said first, in rows that have no system turn of their own
+    few_shot    answered examples before each question: how many
+    shots       the rows they are taken from; none: the suite's own, each row's own left out
+    seed        which ones
+    stop        texts that end an answer
+    chat        False: the plain contents of the turns instead of the model's chat template
+    """
+
+    system: str | None = None
+    few_shot: int = 0
+    shots: tuple[Case, ...] = ()
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    chat: bool = True
 
 
 @dataclass(frozen=True)
@@ -42,12 +55,21 @@ class Suite:
     cases: tuple[Case, ...]
     metrics: tuple[str, ...]
     max_tokens: int = MAX_TOKENS
+    kind: str = "generation"
+    asking: Asking = field(default_factory=Asking)
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of metrics that need some: pattern, schema, judge
+    task: str = ""  # of the lm-eval harness, which then has the rows
+    limit: int | None = None  # of a harness task, whose rows are not read here
 
     def __post_init__(self) -> None:
+        if self.task:
+            return
+        if self.kind not in KINDS:
+            raise InputError(f"unknown kind of suite {self.kind!r}", do=suggestion(self.kind, KINDS))
         if not self.cases:
             raise InputError(f"the suite {self.name!r} has no rows")
         for metric in self.metrics:
-            lookup(metric_table.METRICS, metric, "metric")
+            metric_table.check(metric, self.kind, self.settings, self.name)
         seen: set[str] = set()
         for case in self.cases:
             if case.id in seen:
@@ -60,25 +82,35 @@ def from_rows(
     rows: Iterable[Mapping[str, Any]],
     *,
     metrics: Sequence[str],
-    max_tokens: int = MAX_TOKENS,
     limit: int | None = None,
+    kind: str = "generation",
+    **wanted: Any,
 ) -> Suite:
-    """A suite of rows {"id", "messages", "group"?} whose last message is the assistant's: the answer expected.
+    """A suite of rows {"id", "group"?, …}. What else a row holds depends on the kind:
 
-    `limit` keeps that many rows, spread evenly over all of them. `Errors` when rows are not of that form.
+    generation  "messages", the last one the assistant's: the answer expected
+    choice      a question ("messages", "prompt" or "question"), "choices", "answer" (a choice or its number from 0)
+    pairs       a question, or none, and "good" and "bad" (or "chosen" and "rejected")
+    perplexity  "text"
+
+    `limit` keeps that many rows, spread evenly over all of them; `wanted`: further fields of `Suite`. `Errors` when
+    rows are not of that form.
     """
+    return Suite(name, tuple(spread(cases_of(name, rows, kind), limit)), tuple(metrics), kind=kind, **wanted)
+
+
+def cases_of(name: str, rows: Iterable[Mapping[str, Any]], kind: str = "generation") -> list[Case]:
+    """The rows of a suite of some kind (see `from_rows`), as questions."""
     cases, errors = [], []
     for number, row in enumerate(rows, 1):
-        fault = _fault(row)
-        if fault:
-            errors.append(DataError(f"suite {name!r}: {fault}", where=Location(str(row.get("id", f"row {number}")))))
-            continue
-        *prompt, last = row["messages"]
-        identity = str(row.get("id", number))
-        cases.append(Case(identity, tuple(prompt), last["content"], str(row.get("group", ""))))
+        try:
+            cases.append(case_of(row, kind, str(row.get("id", number))))
+        except ValueError as error:
+            where = Location(str(row.get("id", f"row {number}")))
+            errors.append(DataError(f"suite {name!r}: {error}", where=where))
     if errors:
         raise Errors(errors)
-    return Suite(name, tuple(_spread(cases, limit)), tuple(metrics), max_tokens)
+    return cases
 
 
 def from_jsonl(
@@ -86,11 +118,10 @@ def from_jsonl(
     path: Path,
     *,
     metrics: Sequence[str],
-    max_tokens: int = MAX_TOKENS,
-    limit: int | None = None,
+    **wanted: Any,
 ) -> Suite:
-    """A suite of a user's JSONL file of {"messages": […]} rows. `DataError` with file:line for what cannot be read."""
-    return from_rows(name, _read(path), metrics=metrics, max_tokens=max_tokens, limit=limit)
+    """A suite of a user's JSONL file (see `from_rows`). `DataError` with file:line for what cannot be read."""
+    return from_rows(name, read_objects(path), metrics=metrics, **wanted)
 
 
 def builtin(
@@ -98,8 +129,7 @@ def builtin(
     ref: str,
     *,
     metrics: Sequence[str],
-    max_tokens: int = MAX_TOKENS,
-    limit: int | None = None,
+    **wanted: Any,
 ) -> Suite:
     """A packaged suite, `ref` being "builtin:NAME"; each of its files is one family, kept as the rows' group."""
     known = ref.removeprefix(BUILTIN_PREFIX)
@@ -110,7 +140,7 @@ def builtin(
         for path in builtin_files(ref)
         for number, row in enumerate(read_jsonl(path), 1)
     ]
-    return from_rows(name, rows, metrics=metrics, max_tokens=max_tokens, limit=limit)
+    return from_rows(name, rows, metrics=metrics, **wanted)
 
 
 def builtin_files(ref: str) -> list[Path]:
@@ -118,23 +148,15 @@ def builtin_files(ref: str) -> list[Path]:
     return sorted(BUILTINS[ref.removeprefix(BUILTIN_PREFIX)].glob("*.jsonl"))
 
 
-def _spread(cases: list[Case], limit: int | None) -> list[Case]:
+def spread(cases: list[Case], limit: int | None) -> list[Case]:
+    """`limit` of the cases, evenly over all."""
     if limit is None or limit >= len(cases):
         return cases
     return [cases[i * len(cases) // limit] for i in range(limit)]
 
 
-def _fault(row: Mapping[str, Any]) -> str | None:
-    messages = row.get("messages")
-    if not isinstance(messages, list) or len(messages) < 2:
-        return "a row needs at least a question and its answer under 'messages'"
-    for message in messages:
-        if not isinstance(message, dict) or not isinstance(message.get("content"), str) or "role" not in message:
-            return "a message needs a 'role' and a text 'content'"
-    return None if messages[-1]["role"] == "assistant" else "the last message must be the assistant's expected answer"
-
-
-def _read(path: Path) -> Iterable[dict[str, Any]]:
+def read_objects(path: Path) -> Iterable[dict[str, Any]]:
+    """The objects of a JSONL file, each with an "id" (file:line)."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -71,6 +71,7 @@ class Answer:
         *,
         stop_ids: Iterable[int],
         max_tokens: int,
+        stop: Sequence[str] = (),
         on_token: Callable[[str], None] | None = None,
     ) -> None:
         self.ids: list[int] = []
@@ -79,6 +80,8 @@ class Answer:
         self._stop_ids = frozenset(stop_ids)
         self.max_tokens = max_tokens
         self._on_token = on_token
+        self._stop = tuple(text for text in stop if text)
+        self._cut: int | None = None  # where the first stop text begins in the text
         self._told = 0  # characters of the text that `on_token` has received
 
     @property
@@ -88,23 +91,39 @@ class Answer:
     def add(self, token: int) -> None:
         self.ids.append(token)
         self.stopped = token in self._stop_ids
+        if self._stop and not self.stopped:
+            self._look_for_stop()
         if self._on_token is not None:
             self._tell(self._on_token)
+
+    def _look_for_stop(self) -> None:
+        text = self._decode(self.ids)
+        places = [place for place in (text.find(stop) for stop in self._stop) if place >= 0]
+        if places:
+            self._cut, self.stopped = min(places), True
 
     def _tell(self, on_token: Callable[[str], None]) -> None:
         text = self.text()
         if not self.done:  # an unfinished character waits for its last byte
             text = text.rstrip(_UNFINISHED)
+            text = text[: len(text) - max((_begun(text, stop) for stop in self._stop), default=0)]
         if len(text) > self._told:
             on_token(text[self._told :])
             self._told = len(text)
 
     def text(self) -> str:
+        if self._cut is not None:
+            return self._decode(self.ids)[: self._cut]
         kept = self.ids[:-1] if self.stopped else self.ids
         return self._decode(kept) if kept else ""
 
     def completion(self) -> Completion:
         return Completion(tuple(self.ids), self.text(), self.stopped)
+
+
+def _begun(text: str, stop: str) -> int:
+    """How many characters at the end of `text` could be the beginning of `stop`."""
+    return next((size for size in range(min(len(text), len(stop)), 0, -1) if text.endswith(stop[:size])), 0)
 
 
 def answer_each(

@@ -60,6 +60,7 @@ class GgufRuntime:
         self.context_length = min(context_length or self._model.context_length, self._model.context_length)
         self.stop_ids = self._model.ends_generation()
         self.prefix_id = next((token for token in (self._model.bos(), self._model.eos()) if token >= 0), None)
+        self.begins = (self._model.bos(),) if self._model.adds_bos() else ()
         self.batch_tokens = 1 << 14
         parameters = int(self._model.api.llama_model_n_params(self._model.handle))
         self.threads = choose_threads(threads, parameters)
@@ -144,12 +145,13 @@ class GgufRuntime:
         max_tokens: int = 128,
         temperature: float = 0.0,
         seed: int = 0,
+        stop: Sequence[str] = (),
         on_token: Callable[[str], None] | None = None,
     ) -> list[Completion]:
         def answer(prompt: Sequence[int]) -> Answer:
             self._check(prompt, room=1)
             room = min(max_tokens, self.context_length - len(prompt))
-            return Answer(self.decode, stop_ids=self.stop_ids, max_tokens=room, on_token=on_token)
+            return Answer(self.decode, stop_ids=self.stop_ids, max_tokens=room, stop=stop, on_token=on_token)
 
         return answer_each(prompts, self._start, self._step, answer, temperature=temperature, seed=seed)
 

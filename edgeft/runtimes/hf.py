@@ -56,6 +56,8 @@ class HfRuntime:
         self.context_length = min(context_length or longest, longest)
         self.stop_ids = stop_ids
         self.prefix_id: int | None = _first_of(tokenizer.bos_token_id, tokenizer.eos_token_id)
+        before = tuple(tokenizer("", verbose=False)["input_ids"])
+        self.begins: tuple[int, ...] = before if before == (tokenizer.bos_token_id,) else ()
         self.batch_tokens = _BATCH_TOKENS
         self._shares = hf_scoring.may_share(model)
         parameters = sum(int(parameter.numel()) for parameter in model.parameters())
@@ -138,6 +140,7 @@ class HfRuntime:
         max_tokens: int = 128,
         temperature: float = 0.0,
         seed: int = 0,
+        stop: Sequence[str] = (),
         on_token: Callable[[str], None] | None = None,
     ) -> list[Completion]:
         for prompt in prompts:
@@ -148,6 +151,7 @@ class HfRuntime:
                 self.decode,
                 stop_ids=self.stop_ids,
                 max_tokens=min(max_tokens, self.context_length - len(prompt)),
+                stop=stop,
                 on_token=on_token,
             )
             for prompt in prompts

@@ -117,6 +117,10 @@ class LlamaModel:
     def bos(self) -> int:
         return int(self.api.llama_vocab_bos(self.vocabulary))
 
+    def adds_bos(self) -> bool:
+        """Whether the tokenizer puts BOS before plain text."""
+        return self.bos() >= 0 and bool(self.api.llama_vocab_get_add_bos(self.vocabulary))
+
     def eos(self) -> int:
         return int(self.api.llama_vocab_eos(self.vocabulary))
 

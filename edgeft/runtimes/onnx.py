@@ -71,6 +71,7 @@ class OnnxRuntime:
         self.context_length = min(context_length or folder.context_length, folder.context_length)
         self.stop_ids = folder.stop_ids
         self.prefix_id = folder.prefix_id
+        self.begins = folder.begins
         self.batch_tokens = 1 << 14
         self.threads = choose_threads(threads, folder.weight_bytes // 2)
         self._generator: Any = None
@@ -212,12 +213,13 @@ class OnnxRuntime:
         max_tokens: int = 128,
         temperature: float = 0.0,
         seed: int = 0,
+        stop: Sequence[str] = (),
         on_token: Callable[[str], None] | None = None,
     ) -> list[Completion]:
         def answer(prompt: Sequence[int]) -> Answer:
             self._check(prompt, room=1)
             room = min(max_tokens, self.context_length - len(prompt))
-            return Answer(self.decode, stop_ids=self.stop_ids, max_tokens=room, on_token=on_token)
+            return Answer(self.decode, stop_ids=self.stop_ids, max_tokens=room, stop=stop, on_token=on_token)
 
         return answer_each(prompts, self._start, self._step, answer, temperature=temperature, seed=seed)
 

@@ -38,6 +38,8 @@ class OnnxFolder:
     head_size: int
     caches: Mapping[str, str]  # input of the graph that holds the cache -> the output that is it afterwards
     adapters: tuple[Path, ...]  # adapter files beside the graph
+    begins: tuple[int, ...] = ()  # what the tokenizer puts before plain text
+    prefix_id: int | None = None  # what a text that stands alone begins with: BOS, else the first end of text
 
     def adapter_file(self, name: str | None) -> Path | None:
         """The file of an adapter by its name. None: the only one there is, or no adapter. "": none of them."""
@@ -50,8 +52,6 @@ class OnnxFolder:
             wanted = f"there is no adapter {name!r}" if name else f"{len(names)} adapters lie beside the graph"
             raise ModelError(wanted, where=self.path, do=f"name one of them: {', '.join(names) or '(none)'}")
         return self.adapters[names.index(name)]
-
-    prefix_id: int | None = None  # what a text that stands alone begins with: BOS, else the first end of text
 
 
 def read_folder(folder: Path) -> OnnxFolder:
@@ -76,10 +76,11 @@ def read_folder(folder: Path) -> OnnxFolder:
         special_tokens=tokens,
         special_ids=special_ids,
         weight_bytes=weight_bytes,
-        prefix_id=_prefix_id(folder, model, tokens),
         head_size=int(model["decoder"].get("head_size") or 0),
         caches=_caches(model["decoder"]),
         adapters=tuple(_inside(folder, path.name, folder) for path in sorted(folder.glob(f"*{ADAPTER}"))),
+        prefix_id=(prefix := _prefix_id(folder, model, tokens)),
+        begins=_begins(folder, prefix),
     )
 
 
@@ -187,6 +188,16 @@ def _precision(graph: Any) -> str:
         return f"int{max(set(bits), key=bits.count)}"
     halves = sum(1 for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16)
     return "fp16" if 2 * halves > len(graph.initializer) else "fp32"
+
+
+def _begins(folder: Path, prefix: int | None) -> tuple[int, ...]:
+    """The BOS that tokenizer.json puts before plain text, if it does."""
+    if not (folder / "tokenizer.json").is_file():
+        return ()
+    from tokenizers import Tokenizer
+
+    ids = tuple(Tokenizer.from_file(str(folder / "tokenizer.json")).encode("").ids)
+    return ids if ids == (prefix,) else ()
 
 
 def _prefix_id(folder: Path, model: Mapping[str, Any], tokens: Mapping[str, str]) -> int | None:

@@ -20,10 +20,11 @@ Request = tuple[Sequence[int], Sequence[int]]  # prefix ids (at least one), cont
 
 @dataclass(frozen=True)
 class Completion:
-    """A greedy or sampled answer. `stopped` is True when a stop token ended it, False when `max_tokens` did.
+    """A greedy or sampled answer. `stopped` is True when a stop token or a stop text ended it, False when `max_tokens`
+    did.
 
     ids     the generated token ids, the stop token included when there was one
-    text    the decoded answer without the stop token
+    text    the decoded answer without the stop token, or up to the stop text
     """
 
     ids: tuple[int, ...]
@@ -48,6 +49,7 @@ class Runtime(Protocol):
     context_length: int
     stop_ids: tuple[int, ...]
     prefix_id: int | None  # what a text that stands alone begins with: BOS, else the end of text
+    begins: tuple[int, ...]  # what the tokenizer puts before plain text by itself (BOS); `encode` never does
     batch_tokens: int  # tokens that are read together at most, where rows are read together; may be set
 
     def encode(self, text: str) -> list[int]:
@@ -87,10 +89,11 @@ class Runtime(Protocol):
         max_tokens: int = 128,
         temperature: float = 0.0,
         seed: int = 0,
+        stop: Sequence[str] = (),
         on_token: Callable[[str], None] | None = None,
     ) -> list[Completion]:
-        """One completion per prompt (token ids), ended by `stop_ids`. Greedy at temperature 0. `on_token` (only with a
-        single prompt) receives the text as it comes."""
+        """One completion per prompt (token ids), ended by `stop_ids` or a text of `stop`. Greedy at temperature 0.
+        `on_token` (only with a single prompt) receives the text as it comes."""
         ...
 
     def close(self) -> None: ...

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from edgeft.evals.suites import Case
+    from edgeft.evals.questions import Case
 
 T = TypeVar("T")
 
 
 def answered(rows: Iterable[Mapping[str, Any]]) -> Iterable[Case]:
     """Rows cut after their last assistant turn; a row without one has nothing to compare."""
-    from edgeft.evals.suites import Case
+    from edgeft.evals.questions import Case
 
     for row in rows:
         messages = list(row["messages"])

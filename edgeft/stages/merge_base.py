@@ -90,7 +90,7 @@ def choose(mean_kl: dict[str, float | None]) -> str:
 
 def _recorded(trained: Runtime, suite: Suite, work: Work) -> tuple[Recorded, list[Row]]:
     """The trained model's logits on as many of the rows as the scratch folder may hold."""
-    from edgeft.evals.evaluate import encode
+    from edgeft.evals.encoded import encode
     from edgeft.evals.recorded import fitting, record
 
     rows = [(case.id, encode(trained, case)) for case in suite.cases]

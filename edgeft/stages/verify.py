@@ -26,7 +26,7 @@ from edgeft.stages.gate import of_time, settled, verdict
 if TYPE_CHECKING:
     from edgeft.evals.evaluate import Evaluation
     from edgeft.evals.gates import Check
-    from edgeft.evals.suites import Case
+    from edgeft.evals.questions import Case
     from edgeft.evals.suites import Suite as Questions
     from edgeft.runtimes.protocol import Runtime
 

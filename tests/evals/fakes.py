@@ -11,6 +11,7 @@ import numpy as np
 
 from edgeft.errors import ModelError
 from edgeft.runtimes.protocol import Completion, Message
+from edgeft.runtimes.scoring import likelihood
 
 SPECIALS = {"<|im_start|>": 256, "<|im_end|>": 257}
 END = 257
@@ -76,6 +77,19 @@ class FakeRuntime:
 
     def logits_batch(self, rows: Sequence[Sequence[int]]) -> Iterator[Any]:
         return (self.logits(row) for row in rows)
+
+    prefix_id: int | None = END
+    batch_tokens = 4096
+    begins: tuple[int, ...] = ()
+
+    def loglikelihoods(self, requests: Sequence[Any], *, on_done: Any = None) -> list[Any]:
+        found = []
+        for prefix, rest in requests:
+            logits = self.logits([*prefix, *rest])[len(prefix) - 1 : -1]
+            found.append(likelihood(logits, rest))
+            if on_done:
+                on_done(1)
+        return found
 
     def generate(self, prompts: Sequence[Sequence[int]], *, max_tokens: int = 128, **_: Any) -> list[Completion]:
         self.asked.append([len(prompt) for prompt in prompts])

@@ -8,7 +8,7 @@ import torch
 
 from edgeft.evals import divergence
 from edgeft.evals.divergence import compare, compare_logits
-from edgeft.evals.evaluate import encode
+from edgeft.evals.encoded import encode
 from edgeft.evals.suites import Case
 from tests.evals.fakes import FakeRuntime
 

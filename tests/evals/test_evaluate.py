@@ -7,9 +7,12 @@ import torch
 from edgeft.errors import DataError
 from edgeft.evals import evaluate as module
 from edgeft.evals import suites
-from edgeft.evals.evaluate import batches, encode, evaluate, latency, target_logprobs
+from edgeft.evals.encoded import encode
+from edgeft.evals.evaluate import batches, evaluate, latency
 from edgeft.evals.scores import of_suite, pair, suite_names
 from edgeft.progress import Progress
+from edgeft.runtimes import scoring
+from edgeft.runtimes.scoring import target_logprobs
 from tests.evals.fakes import END, FakeRuntime, byte_ids, chatml, conversation
 
 
@@ -97,7 +100,7 @@ def test_answers_get_what_room_the_context_has() -> None:
 def test_log_probabilities_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32) * 30
     whole = target_logprobs(logits, [0, 1, 2, 3, 4, 0, 1])
-    monkeypatch.setattr(module, "_CHUNK_VALUES", 10)
+    monkeypatch.setattr(scoring, "_CHUNK_VALUES", 10)
     assert np.array_equal(whole, target_logprobs(logits, [0, 1, 2, 3, 4, 0, 1]))
     wanted = torch.log_softmax(torch.from_numpy(logits).double(), dim=1)[range(7), [0, 1, 2, 3, 4, 0, 1]]
     assert whole == pytest.approx(wanted.numpy())

@@ -38,9 +38,11 @@ def test_json_match_refuses_an_expected_answer_that_is_no_json() -> None:
 
 
 def test_every_metric_loads_and_unknown_ones_are_named() -> None:
+    settings = {"schema": {"properties": {"a": {}}}, "pattern": "x", "judge": {"base_url": "http://x", "model": "m"}}
     for name in metrics.METRICS:
-        assert metrics.load(name)("{}", "{}") == 1.0
-        assert metrics.higher_is_better(name)
+        assert callable(metrics.scorer(name, settings))
+    assert metrics.higher_is_better("exact_match")
+    assert not metrics.higher_is_better("perplexity")
     assert not metrics.higher_is_better("loss")
     with pytest.raises(InputError, match="unknown metric 'exact_mach'") as error:
         metrics.load("exact_mach")

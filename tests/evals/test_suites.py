@@ -44,7 +44,7 @@ def test_empty_double_and_unknown() -> None:
     with pytest.raises(DataError, match="two rows with the id 'f:1'"):
         suites.from_rows("s", [row, row], metrics=METRICS)
     with pytest.raises(InputError, match="unknown metric"):
-        suites.from_rows("s", [row], metrics=["bleu"])
+        suites.from_rows("s", [row], metrics=["blue"])
 
 
 def test_a_users_file_is_read_with_locations(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from edgeft import artifact, files
 from edgeft.artifact import Artifact, Outcome
 from edgeft.errors import InputError, ModelError
-from edgeft.evals.evaluate import encode
+from edgeft.evals.encoded import encode
 from edgeft.evals.recorded import fitting, record
 from edgeft.evals.suites import from_rows
 from edgeft.pipeline.stage import Inputs, Work
