@@ -209,3 +209,17 @@ def test_rows_are_drawn_whole() -> None:
     wide = 2 * 1.96 * np.std(range(12)) / math.sqrt(12)  # 12 rows, not 60 values
     assert high - low == pytest.approx(wide, rel=0.15)
     assert statistics.resampled_rows(rows[:1], np.mean) is None
+
+
+def test_false_alarms_of_a_drop_are_rare_by_enumeration() -> None:
+    """All outcomes of 100 pairs, weighted by their probability: the true drop is the limit, 0.03, and a gate that calls
+    it more (or less) is wrong in at most 5 of 100 evaluations."""
+    more = less = 0.0
+    for won, lost in itertools.product(range(13), range(20)):
+        probability = stats.multinomial.pmf([won, lost, 100 - won - lost], 100, [0.04, 0.07, 0.89])
+        if probability > 1e-6:
+            found = statistics.tango(won, lost, 100)
+            more += probability * (found.high < -0.03)  # type: ignore[operator]
+            less += probability * (found.low >= -0.03)  # type: ignore[operator]
+    assert more == pytest.approx(0.0333, abs=5e-4)
+    assert less == pytest.approx(0.0224, abs=5e-4)
