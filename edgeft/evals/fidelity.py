@@ -234,8 +234,7 @@ def figures(fidelity: dict[str, Any]) -> dict[str, Estimate]:
             value, n = float(place[last]), int(place.get("n", place.get("positions", 0)))
             none = (None, None) if "intervals" in place else (value, value)
             low, high = (place.get("intervals") or {}).get(last) or none
-            plain = low == high == value
-            found[name] = Estimate(value, n, low, high) if plain else statistics.scaled(value, n, low, high)
+            found[name] = statistics.scaled(value, n, low, high)
     return found
 
 
