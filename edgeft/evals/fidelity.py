@@ -13,7 +13,7 @@ from typing import Any
 
 from edgeft.errors import EdgeftError
 from edgeft.evals import statistics
-from edgeft.evals.awkward import STRINGS
+from edgeft.evals.awkward import STRINGS, Awkward
 from edgeft.evals.divergence import compare
 from edgeft.evals.evaluate import common_prefix, encode
 from edgeft.evals.gates import Check, required
@@ -117,18 +117,27 @@ def _text(
 
 
 def _awkward(reference: Runtime, candidate: Runtime, rendering: _Tally) -> dict[str, Any]:
-    """Token ids of awkward strings, bare and as a user's message; how those render is counted with the other
-    conversations. Differences in strings that are not required are listed apart."""
+    """Token ids of awkward strings: bare, as a user's message, and as every turn of a conversation; how those render is
+    counted with the other conversations. Differences in strings that are not required are listed apart."""
     needed, optional = _Tally(), _Tally()
-    for string in STRINGS:
+    for string in (*STRINGS, *_own_markers(reference)):
         tally = needed if string.required else optional
-        conversation = [{"role": "user", "content": string.text}]
-        wrapped = reference.render(conversation, add_generation_prompt=True)
-        shown = _attempt(lambda c=conversation: candidate.render(c, add_generation_prompt=True))  # type: ignore[misc]
-        rendering.add(string.name, wrapped, shown)
-        for name, text in ((string.name, string.text), (f"{string.name} (as a message)", wrapped)):
-            tally.add(name, reference.encode(text), _attempt(lambda t=text: candidate.encode(t)))  # type: ignore[misc]
+        tally.add(string.name, reference.encode(string.text), _attempt(lambda t=string.text: candidate.encode(t)))  # type: ignore[misc]
+        asked = {"role": "user", "content": string.text}
+        said = {"role": "assistant", "content": string.text}
+        for how, turns in (("as a message", [asked]), ("in a conversation", [asked, said, asked])):
+            wrapped = reference.render(turns, add_generation_prompt=True)
+            shown = _attempt(lambda c=turns: candidate.render(c, add_generation_prompt=True))  # type: ignore[misc]
+            name = f"{string.name} ({how})"
+            rendering.add(name, wrapped, shown)
+            tally.add(name, reference.encode(wrapped), _attempt(lambda t=wrapped: candidate.encode(t)))  # type: ignore[misc]
     return needed.as_json() | {"not_required": optional.as_json()}
+
+
+def _own_markers(reference: Runtime) -> list[Awkward]:
+    """What a user pastes who copies a whole conversation: the special tokens of this model's template, in content."""
+    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
+    return [Awkward("the model's own markers", f"see: {reference.render(turns)} and go on")]
 
 
 def _attempt(do: Callable[[], Any]) -> Any:
