@@ -13,7 +13,7 @@ from typing import Any
 
 from edgeft.errors import EdgeftError
 from edgeft.evals import statistics
-from edgeft.evals.awkward import STRINGS
+from edgeft.evals.awkward import STRINGS, Awkward
 from edgeft.evals.divergence import compare
 from edgeft.evals.encoded import common_prefix, encode
 from edgeft.evals.gates import Check, required
@@ -117,24 +117,29 @@ def _text(
 
 
 def _awkward(reference: Runtime, candidate: Runtime, rendering: _Tally) -> dict[str, Any]:
-    """Token ids of awkward strings, bare and as a user's message; how those render is counted with the other
-    conversations. Differences in strings that are not required are listed apart, and so are bare strings that differ by
-    the space before them only (see `_by_a_space`): a conversation begins with a special token."""
+    """Token ids of awkward strings: bare, as a user's message, and as every turn of a conversation; how those render is
+    counted with the other conversations. Differences in strings that are not required are listed apart, and so are bare
+    strings that differ by the space before them only (see `_by_a_space`): a conversation begins with a special token."""
     needed, optional = _Tally(), _Tally()
     spaced: list[str] = []
-    for string in STRINGS:
+    for string in (*STRINGS, *_own_markers(reference)):
         tally = needed if string.required else optional
-        conversation = [{"role": "user", "content": string.text}]
-        wrapped = reference.render(conversation, add_generation_prompt=True)
-        shown = _attempt(lambda c=conversation: candidate.render(c, add_generation_prompt=True))  # type: ignore[misc]
-        rendering.add(string.name, wrapped, shown)
-        message = (reference.encode(wrapped), _attempt(lambda t=wrapped: candidate.encode(t)))  # type: ignore[misc]
+        asked = {"role": "user", "content": string.text}
+        said = {"role": "assistant", "content": string.text}
+        alike = True
+        for how, turns in (("as a message", [asked]), ("in a conversation", [asked, said, asked])):
+            wrapped = reference.render(turns, add_generation_prompt=True)
+            shown = _attempt(lambda c=turns: candidate.render(c, add_generation_prompt=True))  # type: ignore[misc]
+            name = f"{string.name} ({how})"
+            rendering.add(name, wrapped, shown)
+            ids = (reference.encode(wrapped), _attempt(lambda t=wrapped: candidate.encode(t)))  # type: ignore[misc]
+            tally.add(name, *ids)
+            alike = alike and ids[0] == ids[1]
         bare = (reference.encode(string.text), _attempt(lambda t=string.text: candidate.encode(t)))  # type: ignore[misc]
-        if bare[0] != bare[1] and message[0] == message[1] and _by_a_space(candidate, string.text, bare[0]):
+        if bare[0] != bare[1] and alike and _by_a_space(candidate, string.text, bare[0]):
             spaced.append(string.name)
         else:
             tally.add(string.name, *bare)
-        tally.add(f"{string.name} (as a message)", *message)
     apart = {"space_before": spaced} if spaced else {}
     return needed.as_json() | {"not_required": optional.as_json()} | apart
 
@@ -143,6 +148,12 @@ def _by_a_space(candidate: Runtime, text: str, wanted: Sequence[int]) -> bool:
     """Whether the file gives the wanted ids of a bare text with a space before it. Llama 2's tokenizer puts one before
     a text, and none behind special tokens; GGUF can say both or neither, so the file does as in conversations."""
     return bool(_attempt(lambda: candidate.encode(f" {text}")) == wanted)
+
+
+def _own_markers(reference: Runtime) -> list[Awkward]:
+    """What a user pastes who copies a whole conversation: the special tokens of this model's template, in content."""
+    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
+    return [Awkward("the model's own markers", f"see: {reference.render(turns)} and go on")]
 
 
 def _attempt(do: Callable[[], Any]) -> Any:
@@ -248,8 +259,7 @@ def figures(fidelity: dict[str, Any]) -> dict[str, Estimate]:
             value, n = float(place[last]), int(place.get("n", place.get("positions", 0)))
             none = (None, None) if "intervals" in place else (value, value)
             low, high = (place.get("intervals") or {}).get(last) or none
-            plain = low == high == value
-            found[name] = Estimate(value, n, low, high) if plain else statistics.scaled(value, n, low, high)
+            found[name] = statistics.scaled(value, n, low, high)
     return found
 
 

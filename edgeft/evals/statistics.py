@@ -87,8 +87,8 @@ def doubt(found: Estimate, limit: float) -> float:
 
 def scaled(value: float, n: int, low: float | None, high: float | None) -> Estimate:
     """An estimate read from a file, with the interval that stood there. At other confidences its two arms grow as those
-    of a normal distribution do."""
-    if low is None or high is None:
+    of a normal distribution do. An interval without width is that of a count of all there is: it stays."""
+    if low is None or high is None or low == high:
         return Estimate(value, n, low, high)
 
     def at(level: float) -> tuple[Bound, Bound]:

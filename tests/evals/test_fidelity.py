@@ -31,7 +31,7 @@ def failed(
 def test_a_faithful_file_passes_everything() -> None:
     assert failed(FakeRuntime(name="file", noise=0.05)) == {}
     found = examine(FakeRuntime(), FakeRuntime(noise=0.05), CASES, logit_rows=4)
-    conversations = 16 + len(STRINGS)
+    conversations = 16 + 2 * (len(STRINGS) + 1)
     assert found["rendering"] == {
         "n": conversations,
         "equal": conversations,
@@ -159,3 +159,14 @@ def test_a_file_that_does_not_stop() -> None:
     }
     one = [row(str(i), "x", stopped=i > 0) for i in range(60)]
     assert failed(FakeRuntime(), answers=compare_answers(trained, one)) == {}
+
+
+def test_the_models_own_markers_inside_content_are_compared() -> None:
+    """A file whose tokenizer takes special tokens for text where they follow text, as some runtimes do."""
+
+    def plain_behind_text(text: str) -> list[int]:
+        head, found, rest = text.partition("see: ")
+        return [*byte_ids(head), *found.encode(), *rest.encode()] if found else byte_ids(text)
+
+    found = failed(FakeRuntime(encode=plain_behind_text))
+    assert "first: the model's own markers" in found["token ids equal on awkward strings"]

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from edgeft.errors import DataError
-from edgeft.evals.gates import Check, judge, measure_figure, settle
+from edgeft.errors import DataError, InputError
+from edgeft.evals.gates import Check, judge, measure, measure_figure, measure_latency, settle, without_times
+from edgeft.evals.power import for_proportion
 from edgeft.evals.statistics import Estimate, permutation, tango
 from edgeft.recipe.gates import Gate, parse
 
@@ -142,3 +143,57 @@ def test_json_has_no_more_digits_than_it_needs() -> None:
     found = check("task.exact_match >= 0.5", ones(2, 3)).as_json()
     assert found["value"] == 0.666667
     assert found["gate"] == "task.exact_match >= 0.5"
+
+
+def named(metric: str, scores: list[float], suite: str) -> list[dict[str, Any]]:
+    return [{**row, "suite": suite} for row in rows(scores, suite, metric)]
+
+
+def test_a_gate_that_fails_alone_may_be_chance_among_many() -> None:
+    """Seven of a hundred rows lost, none won: p is 0.0134 against a drop of 0.02, times five gates above 2.5 %."""
+    suites = [f"s{i}" for i in range(5)]
+    known = dict.fromkeys(suites, ("exact_match", "loss"))
+    before = [row for suite in suites for row in named("exact_match", [1.0] * 100, suite)]
+    lost = {"s0": 7}
+    after = [row for suite in suites for row in named("exact_match", ones(100 - lost.get(suite, 0), 100), suite)]
+    gates = [parse(f"{suite}.exact_match drop <= 0.02", known, []) for suite in suites]
+    alone = judge(gates[0], after, before)
+    assert (alone.status, alone.passed) == ("failed", False)
+    together = settle([measure(gate, after, before) for gate in gates], undecided="pass")
+    assert together[0].status == "undecided"
+    assert together[0].passed
+    assert together[0].p_limit == pytest.approx(5 * alone.p_limit)  # type: ignore[operator]
+    assert "as one of 5 gates it may be chance" in together[0].detail
+    assert {check.status for check in together[1:]} == {"undecided"}
+
+
+def test_undecided_asks_for_a_number_of_rows_by_power() -> None:
+    found = check("task.exact_match >= 0.90", ones(185, 200))
+    assert found.rows_needed == for_proportion(0.925, 0.90)
+    assert f"about {found.rows_needed} would" in found.detail
+    at_limit = check("task.exact_match >= 0.90", ones(180, 200))
+    assert at_limit.rows_needed is None
+    assert "no number of rows would" in at_limit.detail
+
+
+def test_a_family_that_was_not_asked_is_named() -> None:
+    known = {"task": ("exact_match", "loss")}
+    asked = [{**row, "group": "kitchen"} for row in rows(ones(3, 5))]
+    with pytest.raises(InputError, match="nothing was evaluated on 'task/kitchn'") as caught:
+        judge(parse("task/kitchn.exact_match >= 0.5", known, []), asked, None)
+    assert caught.value.do == "did you mean 'task/kitchen'?"
+    assert judge(parse("task/kitchen.exact_match >= 0.1", known, []), asked, None).n == 5
+
+
+def test_times_are_judged_but_leave_no_figure_in_what_is_reproducible() -> None:
+    gate = parse("p95_latency <= 200ms", METRICS, [])
+    (fast,) = settle([measure_latency(gate, [0.05 + i / 2000 for i in range(100)], 0.95)])
+    assert (fast.status, fast.timed) == ("passed", True)
+    assert "p95_latency is 97.03 ms" in fast.detail
+    (few,) = settle([measure_latency(gate, [0.05] * 12, 0.95)])
+    assert (few.status, few.passed, few.rows_needed) == ("undecided", True, 73)
+    (slow,) = settle([measure_latency(gate, [0.5] * 12, 0.95)])
+    assert slow.status == "failed"
+    kept = without_times(slow).as_json()
+    assert (kept["status"], kept["limit"], kept["value"], kept["high"]) == ("failed", 0.2, None, None)
+    assert "timing.json" in kept["detail"]

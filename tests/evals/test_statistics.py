@@ -146,3 +146,80 @@ def test_many_rows_stay_fast_and_small() -> None:
 def test_holm() -> None:
     assert statistics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert statistics.holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+
+
+def test_doubt_is_the_score_test_at_the_limit() -> None:
+    """Inverting Wilson's interval is the score test of the proportion, inverting Tango's is his score test."""
+    p, limit, n = 180 / 200, 0.95, 200
+    z = (p - limit) / math.sqrt(limit * (1 - limit) / n)
+    assert statistics.doubt(statistics.proportion(180, 200), limit) == pytest.approx(stats.norm.cdf(z), rel=1e-3)
+    assert statistics.doubt(statistics.proportion(180, 200), 0.9) == 0.5
+    won, lost, delta = 4, 20, -0.02
+    variance = statistics.tango_variance(won, lost, n, delta)
+    score = ((won - lost) / n - delta) / math.sqrt(variance / n)
+    assert statistics.doubt(statistics.tango(won, lost, n), delta) == pytest.approx(stats.norm.cdf(score), rel=1e-3)
+    assert statistics.doubt(statistics.mean([0.5]), 0.1) == 1.0
+
+
+def test_doubt_of_a_bootstrap_is_the_share_of_resamples_beyond() -> None:
+    """Above 2000 rows the interval is the bootstrap's percentiles, so the p value is the share beyond the limit."""
+    values = [float(value) for value in np.random.default_rng(4).normal(0.0, 1.0, 2500)]
+    found = statistics.mean(values)
+    limit = found.value + 1.5 / math.sqrt(2500)
+    assert statistics.doubt(found, limit) == pytest.approx(stats.norm.sf(1.5), abs=0.02)
+    assert statistics.doubt(found, 10.0) == 1 / (statistics.RESAMPLES + 1), "no finer than the resamples tell"
+
+
+def test_a_percentile_with_order_statistics() -> None:
+    """The bounds are the order statistics whose ranks a binomial distribution gives (Conover 1999, section 3.2)."""
+    values = sorted(float(v) for v in np.random.default_rng(2).gamma(2.0, 1.0, 200))
+    found = statistics.percentile(values, 0.95)
+    assert found.value == pytest.approx(np.percentile(values, 95))
+    covered = stats.binom.cdf(values.index(found.high), 200, 0.95)
+    assert covered >= 0.975 > stats.binom.cdf(values.index(found.high) - 1, 200, 0.95)
+    few = statistics.percentile(values[:71], 0.95)
+    assert few.high is None
+    assert few.low is not None
+    assert statistics.percentile(values[:73], 0.95).high is not None, "0.95 ** 73 is below 2.5 %"
+
+
+def test_unpaired_proportions_are_newcombes_tenth_method() -> None:
+    """Newcombe 1998 (Statistics in Medicine 17, 873-890), table II, example (a): 56/70 and 48/80, method 10."""
+    found = statistics.unpaired_difference(statistics.proportion(48, 80), statistics.proportion(56, 70))
+    assert found.value == pytest.approx(0.2)
+    assert (found.low, found.high) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+    assert statistics.unpaired_difference(statistics.mean([0.5]), statistics.proportion(1, 2)).low is None
+
+
+def test_units_may_change_and_signs() -> None:
+    found = statistics.proportion(8, 10).mapped(lambda share: -100 * share)
+    plain = statistics.proportion(8, 10)
+    assert (found.low, found.high) == pytest.approx((-100 * plain.high, -100 * plain.low))
+    assert found.at is not None
+    assert found.at(0.5)[0] > found.low
+    read = statistics.scaled(2.0, 10, 1.0, 4.0)
+    assert read.at is not None
+    assert read.at(0.95) == pytest.approx((1.0, 4.0))
+    assert read.at(0.99)[1] == pytest.approx(2.0 + 2.0 * stats.norm.ppf(0.995) / stats.norm.ppf(0.975))
+
+
+def test_rows_are_drawn_whole() -> None:
+    rows = [np.full(5, float(i)) for i in range(12)]
+    low, high = statistics.resampled_rows(rows, lambda values: float(values.mean())) or (0.0, 0.0)
+    wide = 2 * 1.96 * np.std(range(12)) / math.sqrt(12)  # 12 rows, not 60 values
+    assert high - low == pytest.approx(wide, rel=0.15)
+    assert statistics.resampled_rows(rows[:1], np.mean) is None
+
+
+def test_false_alarms_of_a_drop_are_rare_by_enumeration() -> None:
+    """All outcomes of 100 pairs, weighted by their probability: the true drop is the limit, 0.03, and a gate that calls
+    it more (or less) is wrong in at most 5 of 100 evaluations."""
+    more = less = 0.0
+    for won, lost in itertools.product(range(13), range(20)):
+        probability = stats.multinomial.pmf([won, lost, 100 - won - lost], 100, [0.04, 0.07, 0.89])
+        if probability > 1e-6:
+            found = statistics.tango(won, lost, 100)
+            more += probability * (found.high < -0.03)  # type: ignore[operator]
+            less += probability * (found.low >= -0.03)  # type: ignore[operator]
+    assert more == pytest.approx(0.0333, abs=5e-4)
+    assert less == pytest.approx(0.0224, abs=5e-4)
