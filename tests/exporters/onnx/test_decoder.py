@@ -92,8 +92,8 @@ def test_nothing_of_this_machine_is_in_the_files(exported: Get, tiny_llama: Path
 
     folder, _ = exported("int4")
     assert sorted(name for name, _ in walk_files(folder)) == [
-        "README.md", "chat_template.jinja", "genai_config.json", "model.onnx", "model.onnx.data", "run.py", "tokenizer.json",
-        "tokenizer_config.json",
+        "README.md", "chat_template.jinja", "genai_config.json", "model.onnx", "model.onnx.data", "run.py",
+        "tokenizer.json", "tokenizer_config.json",
     ]  # fmt: skip
     for _, path in walk_files(folder):
         data = path.read_bytes()
