@@ -58,6 +58,7 @@ def imatrix_of(inputs: Inputs) -> dict[str, Path]:
 
 def _warnings(facts: Mapping[str, Any]) -> Iterator[str]:
     """What is not as it was asked for, said once."""
+    yield from facts.get("warnings") or ()
     fallbacks = facts.get("fallbacks") or {}
     for meant, got in sorted({(meant, got) for meant, got in fallbacks.values()}):
         names = [name for name, pair in fallbacks.items() if tuple(pair) == (meant, got)]
