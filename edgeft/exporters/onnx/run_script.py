@@ -12,6 +12,7 @@ from typing import Any
 from edgeft.errors import ModelError
 from edgeft.models.template import render
 
+_BLANKS = "\n \t\n"
 _SYSTEM, _USER, _ANSWER, _AGAIN = "<<system>>", "<<user>>", "<<answer>>", "<<again>>"
 
 
@@ -23,9 +24,9 @@ def run_script(template: str | None, tokens: Mapping[str, str]) -> str:
 
 
 def chat_parts(template: str, tokens: Mapping[str, str]) -> dict[str, Any] | None:
-    """What the template writes before, between and after messages: start, after_user, after_assistant, and (when it
-    takes a system message) start_system, after_system; end, with the beginning of an answer; strip: contents lose their outer blanks. None when it does not
-    write every conversation so, or writes today's date."""
+    """What the template writes around messages: start, after_user, after_assistant, end (with the beginning of an
+    answer) and, when it takes a system message, start_system and after_system; strip: contents lose their outer blanks.
+    None when it does not write every conversation so, or writes today's date."""
     if "strftime_now" in template:
         return None
 
@@ -40,7 +41,7 @@ def chat_parts(template: str, tokens: Mapping[str, str]) -> dict[str, Any] | Non
     try:
         start, after_user, after_answer, end = _split(rendered(_USER, _ANSWER, _AGAIN), _USER, _ANSWER, _AGAIN)
         parts: dict[str, Any] = {"start": start, "after_user": after_user, "after_assistant": after_answer, "end": end}
-        parts["strip"] = f" {_USER} " not in rendered(_USER, blanks=" ")
+        parts["strip"] = f"{_BLANKS}{_USER}{_BLANKS}" not in rendered(_USER, blanks=_BLANKS)
         long = (_USER, _ANSWER, "third", "fourth", "fifth")
         if rendered(*long) != _joined(parts, long, system=False):
             return None
