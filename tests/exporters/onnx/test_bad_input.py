@@ -85,7 +85,7 @@ def test_killed_half_way_it_starts_anew(tiny_llama: Path, tiny_adapter: Path, tm
         "import sys, time; from pathlib import Path; from edgeft.exporters import ExportSource\n"
         "from edgeft.exporters.onnx import decoder, slabs\n"
         "write = slabs.FloatSlabs.write\n"
-        "def slow(*a):\n    print('writing', flush=True); time.sleep(0.5); write(*a)\n"
+        "def slow(*a):\n    print('writing', file=sys.__stdout__, flush=True); time.sleep(0.5); write(*a)\n"
         "slabs.FloatSlabs.write = slow\n"
         "base, adapter, out = map(Path, sys.argv[1:])\n"
         "decoder.export(ExportSource(base, adapter), 'int4', out, {})\n"
