@@ -11,6 +11,8 @@ from click.shell_completion import CompletionItem
 
 from edgeft.cli.options import Command, base_option, json_option, merge_base_option, print_json
 
+_ONNX = {"backend", "builder", "device", "provider", "adapter_as", "layout"}
+
 
 def _complete_types(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
     return [CompletionItem(name) for name in export_names() if name.startswith(incomplete)]
@@ -48,7 +50,7 @@ def _pairs(ctx: click.Context, _: click.Parameter, values: tuple[str, ...]) -> l
     metavar="FORMAT-TYPE",
     callback=_known,
     shell_complete=_complete_types,
-    help="gguf-f16, gguf-q8_0, gguf-q4_k_m, lora-f16, onnx-fp32, onnx-int4.",
+    help="gguf-f16, gguf-q8_0, gguf-q4_k_m, lora-f16, onnx-fp32, onnx-fp16, onnx-int8, onnx-int4.",
 )
 @click.option(
     "--with-base", metavar="TYPE", help="Of lora: write its base beside it, as GGUF of this type (f16, q8_0)."
@@ -74,6 +76,32 @@ def _pairs(ctx: click.Context, _: click.Parameter, values: tuple[str, ...]) -> l
     "--quantizer",
     type=click.Choice(["auto", "fast", "ggml"]),
     help="GGUF: who quantizes; the bytes are the same. Default auto: the fast kernels where they work, else ggml.",
+)
+@click.option(
+    "--backend",
+    type=click.Choice(["genai", "optimum"]),
+    help="ONNX: whose graph: onnxruntime-genai's (default), or that of Hugging Face's optimum.",
+)
+@click.option(
+    "--builder",
+    type=click.Choice(["streamed", "stock", "auto"]),
+    help="ONNX: streamed (default) needs the memory of the largest weight; stock merges to disk and holds the model.",
+)
+@click.option("--device", type=click.Choice(["cpu", "mobile", "web"]), help="ONNX: what the file is for; default cpu.")
+@click.option(
+    "--provider",
+    type=click.Choice(["cpu", "cuda", "dml", "webgpu"]),
+    help="ONNX: the execution provider that the graph is made for.",
+)
+@click.option(
+    "--adapter-as",
+    type=click.Choice(["merged", "apart", "only"]),
+    help="ONNX: merged (default) into the weights; apart, a file beside the base's graph; only that file.",
+)
+@click.option(
+    "--layout",
+    type=click.Choice(["genai", "transformers.js"]),
+    help="ONNX: lay the files out as transformers.js looks for them too.",
 )
 @click.option("--sizes", is_flag=True, help="Build nothing: say how large the file of each GGUF type would be.")
 @click.option("--out", type=click.Path(path_type=Path), help="The folder to write; it must not be there yet.")
@@ -113,8 +141,13 @@ def command(
         raise click.UsageError(f"--with-base is for lora, not for {name}")
     if quantizer and format_ == "onnx":
         raise click.UsageError("--quantizer is an option of GGUF exports")
-    if format_ != "gguf" and (options or imatrix):
-        raise click.UsageError(f"--{next(iter(options), 'imatrix').replace('_', '-')} is an option of GGUF exports")
+    own = _ONNX if format_ == "onnx" else set(options) - _ONNX if format_ == "gguf" else set()
+    other = next((key for key in options if key not in own), "imatrix" if imatrix and format_ != "gguf" else None)
+    if other is not None:
+        whose = "ONNX" if other in _ONNX else "GGUF"
+        raise click.UsageError(f"--{other.replace('_', '-')} is an option of {whose} exports")
+    if "adapter_as" in options:
+        options["adapter"] = options.pop("adapter_as")
     if with_base is not None:
         options = {"with_base": with_base}
     params = {"format": format_, "type": type_, "merge_base": merge_base, "quantizer": quantizer, "options": options}

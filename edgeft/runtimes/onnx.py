@@ -140,9 +140,9 @@ class OnnxRuntime:
 
     def _rewind(self, kept: int, capacity: int) -> None:
         """A generator that holds the first `kept` ids of the past and has room for `capacity` tokens in all."""
-        if self._generator is not None and self._capacity >= capacity:
-            if kept >= len(self._past) or self._rewound(kept):
-                return
+        held = self._generator is not None and self._capacity >= capacity
+        if held and (kept >= len(self._past) or self._rewound(kept)):
+            return
         self._capacity = min(max(256, 1 << (capacity - 1).bit_length()), self._folder.context_length)
         parameters = self._genai.GeneratorParams(self._model)
         parameters.set_search_options(

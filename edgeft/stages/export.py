@@ -65,6 +65,7 @@ def _warnings(facts: Mapping[str, Any]) -> Iterator[str]:
     """What is not as it was asked for, said once."""
     if facts.get("left_out"):
         yield f"the file holds the text model; {facts['left_out']} tensors of other parts (images) are left out"
+    yield from facts.get("warnings") or ()
     fallbacks = facts.get("fallbacks") or {}
     for meant, got in sorted({(meant, got) for meant, got in fallbacks.values()}):
         names = [name for name, pair in fallbacks.items() if tuple(pair) == (meant, got)]

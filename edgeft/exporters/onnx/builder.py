@@ -59,6 +59,9 @@ def build(
                 do="export GGUF instead",
             ) from None
         except (ValueError, KeyError, AttributeError, TypeError, RuntimeError, AssertionError) as error:
+            own = _own_error(error)
+            if own is not None:
+                raise own from None
             raise EdgeftError(f"onnxruntime-genai's builder failed: {_first_line(error)}") from error
 
 
@@ -93,6 +96,15 @@ def _without_commit(model: Any) -> Iterator[None]:
         yield
     finally:
         model.get_genai_commit = before
+
+
+def _own_error(error: BaseException | None) -> Exception | None:
+    """An error of ours, or of the disk, that a library has wrapped in its own while our weights were read."""
+    while error is not None:
+        if isinstance(error, EdgeftError | OSError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _first_line(error: Exception) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from edgeft.errors import ModelError
 from edgeft.models.template import render
 
+_BLANKS = "\n \t\n"
 _SYSTEM, _USER, _ANSWER, _AGAIN = "<<system>>", "<<user>>", "<<answer>>", "<<again>>"
 
 
@@ -23,9 +24,9 @@ def run_script(template: str | None, tokens: Mapping[str, str]) -> str:
 
 
 def chat_parts(template: str, tokens: Mapping[str, str]) -> dict[str, Any] | None:
-    """What the template writes before, between and after messages: start, after_user, after_assistant, and (when it
-    takes a system message) start_system, after_system; strip: contents lose their outer blanks. None when it does not
-    write every conversation so, or writes today's date."""
+    """What the template writes around messages: start, after_user, after_assistant, end (with the beginning of an
+    answer) and, when it takes a system message, start_system and after_system; strip: contents lose their outer blanks.
+    None when it does not write every conversation so, or writes today's date."""
     if "strftime_now" in template:
         return None
 
@@ -39,10 +40,10 @@ def chat_parts(template: str, tokens: Mapping[str, str]) -> dict[str, Any] | Non
 
     try:
         start, after_user, after_answer, end = _split(rendered(_USER, _ANSWER, _AGAIN), _USER, _ANSWER, _AGAIN)
-        parts: dict[str, Any] = {"start": start, "after_user": after_user, "after_assistant": after_answer}
-        parts["strip"] = f" {_USER} " not in rendered(_USER, blanks=" ")
+        parts: dict[str, Any] = {"start": start, "after_user": after_user, "after_assistant": after_answer, "end": end}
+        parts["strip"] = f"{_BLANKS}{_USER}{_BLANKS}" not in rendered(_USER, blanks=_BLANKS)
         long = (_USER, _ANSWER, "third", "fourth", "fifth")
-        if end != after_user or rendered(*long) != _joined(parts, long, system=False):
+        if rendered(*long) != _joined(parts, long, system=False):
             return None
     except (ModelError, ValueError):
         return None
@@ -68,7 +69,9 @@ def _split(text: str, *marks: str) -> list[str]:
 def _joined(parts: Mapping[str, Any], contents: Sequence[str], *, system: bool) -> str:
     roles = [*(["system"] if system else []), *(["user", "assistant"] * len(contents))]
     text = str(parts["start_system" if system else "start"])
-    return text + "".join(content + parts[f"after_{role}"] for role, content in zip(roles, contents, strict=False))
+    for role, content in zip(roles[: len(contents) - 1], contents, strict=False):
+        text += content + parts[f"after_{role}"]
+    return text + contents[-1] + str(parts["end"])
 
 
 _SCRIPT = r'''"""Chat with the ONNX model in this folder. Needs: pip install onnxruntime tokenizers numpy
@@ -106,7 +109,7 @@ def render(messages):
         if message["role"] == "system":
             text = CHAT["start_system"] if "start_system" in CHAT else refuse("this model takes no system message")
         content = message["content"].strip() if CHAT["strip"] else message["content"]
-        text += content + CHAT["after_" + message["role"]]
+        text += content + CHAT["end" if message is messages[-1] else "after_" + message["role"]]
     return text
 
 
@@ -191,8 +194,9 @@ def answer(model, tokenizer, messages, options, random):
         text = tokenizer.decode(found, skip_special_tokens=True).rstrip("\ufffd")
         print(text[told:], end="", flush=True)
         told = max(told, len(text))
-    print()
-    return tokenizer.decode(found, skip_special_tokens=True)
+    text = tokenizer.decode(found, skip_special_tokens=True)
+    print(text[told:])
+    return text
 
 
 def main():

@@ -73,7 +73,8 @@ def write_settings(
     write_text(folder / "README.md", "\n".join([*card, _readme(source, settings, type_name, options), *trained(source)]))
     write_text(folder / "run.py", run_script(settings.template, _special_tokens(folder / _TOKENIZER_CONFIG)))
     if options.layout == "transformers.js":
-        lay_out(folder, checkpoint, type_name, options.target)
+        head_size = int(read_json(folder / CONFIG)["model"]["decoder"]["head_size"])
+        lay_out(folder, checkpoint, type_name, options.target, head_size)
 
 
 def _special_tokens(path: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from edgeft.files import read_json, write_json
+from edgeft.files import read_json, remove_tree, write_json
 
 # type -> what transformers.js calls it (`dtype`), and the file that it then asks for. No suffix is fp32.
 DTYPES = {
@@ -41,12 +41,13 @@ def called(type_name: str, provider: str) -> tuple[str, str]:
     return DTYPES["int4 fp16" if type_name == "int4" and provider != "cpu" else type_name]
 
 
-def lay_out(folder: Path, checkpoint: Path, type_name: str, provider: str) -> None:
+def lay_out(folder: Path, checkpoint: Path, type_name: str, provider: str, head_size: int) -> None:
     """Add `onnx/NAME.onnx` with its data file, config.json and generation_config.json to an exported folder."""
     dtype, name = called(type_name, provider)
     place = folder / "onnx"
+    remove_tree(place)
     place.mkdir()
-    _relinked(folder / "model.onnx", place / f"{name}.onnx", f"{name}.onnx_data")
+    _relinked(folder / "model.onnx", place / f"{name}.onnx", f"{name}.onnx_data", head_size)
     _link(folder / "model.onnx.data", place / f"{name}.onnx_data")
     config = read_json(checkpoint / "config.json")
     # How the weights lie there: one data file beside the graph.
@@ -55,13 +56,19 @@ def lay_out(folder: Path, checkpoint: Path, type_name: str, provider: str) -> No
         settings["kv_cache_dtype"] = {dtype: "float16"}
     config["transformers.js_config"] = settings
     write_json(folder / "config.json", config)
+    template = folder / "chat_template.jinja"
+    if template.is_file():  # transformers.js looks for it here only
+        tokenizer = read_json(folder / "tokenizer_config.json")
+        tokenizer["chat_template"] = template.read_text(encoding="utf-8")
+        write_json(folder / "tokenizer_config.json", tokenizer)
     generation = checkpoint / "generation_config.json"
     if generation.is_file():
         write_json(folder / "generation_config.json", read_json(generation))
 
 
-def _relinked(graph: Path, copy: Path, data: str) -> None:
-    """A copy of a graph whose weights lie in the file `data` beside it."""
+def _relinked(graph: Path, copy: Path, data: str, head_size: int) -> None:
+    """A copy of a graph whose weights lie in the file `data` beside it, and that says how wide its cache is (the library
+    makes an empty one of what the inputs say)."""
     import onnx
 
     model = onnx.load(graph, load_external_data=False)
@@ -69,6 +76,10 @@ def _relinked(graph: Path, copy: Path, data: str) -> None:
         for entry in tensor.external_data:
             if entry.key == "location":
                 entry.value = data
+    for value in (*model.graph.input, *model.graph.output):
+        for size in value.type.tensor_type.shape.dim:
+            if size.dim_param == "kv_cache_dim":
+                size.dim_value = head_size
     onnx.save(model, copy)
 
 
