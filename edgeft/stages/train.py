@@ -35,6 +35,7 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
         scratch=work.scratch,
         settings=Settings(**fields),
         listen=work.listen,
+        warn=work.warn,
     )
     result = train(job)
     assert (work.folder / CURVE).is_file()

@@ -54,16 +54,20 @@ def make_plan(
     max_steps: int | None,
     seed: int,
     pack_into: int | None = None,
+    token_budget: int | None = None,
 ) -> Plan:
     """The batches of a whole run over rows of `lengths` tokens.
 
     pack_into   when given, rows share sequences of up to this many tokens, and a micro-batch is so many sequences
+    token_budget  when given, a micro-batch is as many rows of like length as have so many tokens, padding counted
     """
     import numpy as np
 
     sequences: list[Sequence_] = [(i,) for i in range(len(lengths))]
     if pack_into is not None:
         sequences = [tuple(found) for found in pack(lengths, pack_into)]
+    if token_budget is not None:
+        return _budgeted(lengths, token_budget, accumulation, epochs, max_steps, seed)
     per_epoch = math.ceil(len(sequences) / micro_batch_size)
     wanted = max_steps * accumulation if max_steps is not None else max(1, math.ceil(epochs * per_epoch))
     batches: list[MicroBatch] = []
@@ -75,6 +79,22 @@ def make_plan(
         epoch += 1
         if len(batches) <= wanted:
             ends.append(len(batches))
+    return Plan(tuple(batches[:wanted]), accumulation, tuple(ends))
+
+
+def _budgeted(
+    lengths: Sequence[int], budget: int, accumulation: int, epochs: float, max_steps: int | None, seed: int
+) -> Plan:
+    """Length-grouped batches under a token budget, the same in each epoch, in another order."""
+    import numpy as np
+
+    groups = evaluation_batches(lengths, budget)
+    wanted = max_steps * accumulation if max_steps is not None else max(1, math.ceil(epochs * len(groups)))
+    batches: list[MicroBatch] = []
+    for epoch in range(math.ceil(wanted / len(groups))):
+        generator = np.random.Generator(np.random.PCG64([seed, epoch]))
+        batches += [groups[i] for i in generator.permutation(len(groups))]
+    ends = range(len(groups), wanted + 1, len(groups))
     return Plan(tuple(batches[:wanted]), accumulation, tuple(ends))
 
 

@@ -9,7 +9,7 @@ optimizer, schedule, random states and history, and nothing else decides anythin
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -29,6 +29,7 @@ from edgeft.training.arguments import Settings, training_arguments
 from edgeft.training.batches import Collator, Plan, evaluation_batches, make_plan
 from edgeft.training.machine import choose_threads, peak_memory, steady
 from edgeft.training.objectives import OBJECTIVES
+from edgeft.training.packed import packs_exactly
 from edgeft.training.watch import Schedule, Watch, best_step, curve, is_patience_over, losses
 
 CURVE, SPEED = "curve.jsonl", "speed.json"
@@ -46,6 +47,7 @@ class Job:
     settings: Settings
     device: str = "auto"
     listen: Listener = silent
+    warn: Callable[[str], None] = lambda message: None
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,12 @@ def train(job: Job) -> Result:
     validation = job.dataset / "validation.parquet"
     held_out = read_tokens(validation) if validation.is_file() else None
     _check(settings, held_out)
-    plan = _plan(settings, tokens, stats)
-    arguments = training_arguments(settings, steps=plan.steps, device=device, dtype=dtype, output=job.scratch)
     objective = lookup(OBJECTIVES, settings.objective, "objective").load()
     started = time.monotonic()
     model = open_base(job.base, four_bit=settings.adapter == "qlora", device=device, dtype=dtype)
     how = quantization_of(model)
+    plan = _plan(job, model, tokens, stats)
+    arguments = training_arguments(settings, steps=plan.steps, device=device, dtype=dtype, output=job.scratch)
     threads = choose_threads(settings.threads, model.num_parameters())
     with steady(threads, settings.seed), quiet():
         objective.prepare(model)
@@ -148,7 +150,15 @@ def _check(settings: Settings, held_out: Tokens | None) -> None:
         )
 
 
-def _plan(settings: Settings, tokens: Tokens, stats: Mapping[str, Any]) -> Plan:
+def _plan(job: Job, model: Any, tokens: Tokens, stats: Mapping[str, Any]) -> Plan:
+    settings, length = job.settings, int(stats["sequence_len"])
+    packs = bool(stats["sample_packing"]) and packs_exactly(model)
+    budget = settings.micro_batch_size * length if stats["sample_packing"] and not packs else None
+    if budget is not None:
+        job.warn(
+            "this model lets rows in one sequence see each other, so they are not packed: batches of rows of like "
+            f"length, up to {budget} tokens each"
+        )
     return make_plan(
         tokens.lengths,
         micro_batch_size=settings.micro_batch_size,
@@ -156,7 +166,8 @@ def _plan(settings: Settings, tokens: Tokens, stats: Mapping[str, Any]) -> Plan:
         epochs=settings.num_epochs,
         max_steps=settings.max_steps,
         seed=settings.seed,
-        pack_into=int(stats["sequence_len"]) if stats["sample_packing"] else None,
+        pack_into=length if packs else None,
+        token_budget=budget,
     )
 
 
