@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import click
 
 from edgeft.cli.options import Command, base_option, json_option, out_option
-from edgeft.recipe.schema import TrainSection
+from edgeft.recipe.training import TrainSection
 
 
 def _options() -> Iterator[click.Option]:
@@ -18,7 +20,7 @@ def _options() -> Iterator[click.Option]:
     for name, field in TrainSection.model_fields.items():
         flag = "--" + name.replace("_", "-")
         kind = _type(field.annotation)
-        shown = field.default is not None
+        shown = field.default not in (None, [])
         if kind is bool:
             names = [f"{flag}/--no-{name.replace('_', '-')}"]
             yield click.Option([name, *names], default=field.default, help=field.description, show_default=shown)
@@ -26,7 +28,7 @@ def _options() -> Iterator[click.Option]:
             yield click.Option(
                 [name, flag],
                 type=kind,
-                default=field.default,
+                default="" if field.default == [] else field.default,
                 help=_help(field.description or "", kind),
                 show_default=shown,
                 metavar="NAME" if isinstance(kind, click.Choice) else None,
@@ -63,11 +65,33 @@ def command(base: str, data: Path, out: Path, seed: int, as_json: bool, **keys: 
     params = {name: getattr(section, name) for name in TrainSection.model_fields}
     inputs = {"data": artifact.load(data)}
     sources = {"base": base_folder(base)}
+    if section.teacher is not None:
+        sources["teacher"] = base_folder(section.teacher)
+    sources |= {f"rewards.{i}": Path(one.path) for i, one in enumerate(section.rewards) if one.path is not None}
     made = build("train", {**params, "seed": seed}, out, inputs=inputs, sources=sources)
     tell(made, out, as_json=as_json)
 
 
 command.params.extend(_options())
+
+
+_WORDS = ("all-linear", "attention", "mlp", "balanced")
+
+
+def _value(name: str, value: Any) -> Any:
+    """Lists come as texts with commas, tables and lists of tables as JSON."""
+    listed = name in ("lora_target_modules", "lora_layers", "trainable_tokens", "report_to", "rewards", "class_weights")
+    if not listed or not isinstance(value, str) or value in _WORDS:
+        return value
+    if value[:1] in "[{":
+        with contextlib.suppress(ValueError):
+            return json.loads(value)
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    return [int(part) for part in parts] if name == "lora_layers" and _are_numbers(parts) else parts
+
+
+def _are_numbers(parts: list[str]) -> bool:
+    return all(part.lstrip("-").isdigit() for part in parts)
 
 
 def _section(keys: dict[str, Any]) -> TrainSection:
@@ -76,9 +100,7 @@ def _section(keys: dict[str, Any]) -> TrainSection:
 
     from edgeft.errors import Errors, UsageError
 
-    modules = keys["lora_target_modules"]
-    if modules != "all-linear":
-        keys = {**keys, "lora_target_modules": [name.strip() for name in modules.split(",")]}
+    keys = {name: _value(name, value) for name, value in keys.items()}
     try:
         return TrainSection(**keys)
     except ValidationError as error:

@@ -40,7 +40,8 @@ def attach(model: Any, folder: Path, *, trainable: bool = False) -> Any:
     from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 
     check_adapter_files(folder)
-    _config(folder)
+    if _config(folder).get("task_type") == "SEQ_CLS" and not hasattr(model, "edgeft_labels"):
+        raise ModelError("the adapter was trained with a classification head", where=folder / CONFIG)
     tensors = _tensors(folder)
     try:
         config = LoraConfig.from_pretrained(str(folder))
@@ -67,7 +68,7 @@ def _config(folder: Path) -> dict[str, Any]:
         raise ModelError(f"adapter_config.json cannot be read ({first_line(error)})", where=path) from None
     if kind != "LORA":
         raise ModelError(f"the adapter is of the type {kind}, not LORA", where=path)
-    if task not in (None, "CAUSAL_LM"):
+    if task not in (None, "CAUSAL_LM", "SEQ_CLS"):
         raise ModelError(f"the adapter was trained for {task}, not for CAUSAL_LM", where=path)
     return dict(config)
 

@@ -58,6 +58,11 @@ def read_training(adapter: Path) -> dict[str, Any] | None:
     return training
 
 
+def is_whole_model(folder: Path) -> bool:
+    """Whether a training's result is a checkpoint of its own (full fine-tuning) and no adapter."""
+    return (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file()
+
+
 def check_same_base(adapter: Path, base: Path) -> None:
     """A `ModelError` when the adapter's training.json names another base than the one in `base`."""
     training = read_training(adapter)

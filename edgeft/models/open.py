@@ -7,7 +7,7 @@ transformers and peft accept missing, left-over and NaN weights with a log line 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from edgeft import extras
 from edgeft.errors import MissingError, ModelError
 from edgeft.models import base as bases
 from edgeft.models.adapters import attach
-from edgeft.models.identity import check_same_base, read_training
+from edgeft.models.identity import check_same_base, is_whole_model, read_training
 from edgeft.models.quiet import quiet
 from edgeft.models.tokenizer import first_line
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 _DENSE_BYTES = 8 << 30  # on CPU, dequantized weights up to this many bytes (float32) are kept instead of their 4 bits
+_HEADS = ("score", "classifier")  # where transformers puts the head of a sequence classifier
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -75,6 +76,7 @@ def open_base(
     dtype: str = "auto",
     quant_type: str = "nf4",
     double_quant: bool = True,
+    labels: Sequence[str] | None = None,
 ) -> Any:
     """A base model folder as a transformers causal language model in eval mode, no parameter requiring gradients.
 
@@ -84,6 +86,8 @@ def open_base(
                bitsandbytes would compute with at every step, without its bfloat16 shortcut on CPUs that have
                AVX512-BF16.
     dtype      of all other weights and of the arithmetic
+    labels     open it with a sequence classification head for these labels (one: a reward) instead of its language
+               head; a head that the checkpoint lacks starts with the same small random values every time
 
     `ModelError` for pickles, LFS pointers, remote code, missing, left-over, misshapen or NaN weights.
     """
@@ -92,7 +96,9 @@ def open_base(
     device = pick_device(device)
     dtype = pick_dtype(dtype, device)
     how = Quantization(quant_type=quant_type, double_quant=double_quant, dtype=dtype) if four_bit else None
-    model = _load(folder, device, dtype, how)
+    model = _load(folder, device, dtype, how, labels)
+    if labels is not None:
+        model.edgeft_labels = tuple(labels)
     if how is not None:
         how = _settle_four_bit(model, how, dense=device == "cpu")
     model.edgeft_quantization = how
@@ -109,6 +115,9 @@ def open_tuned(base: Path, adapter: Path, *, device: str = "auto") -> Any:
     check_same_base(adapter, base)
     training = read_training(adapter) or {}
     device = pick_device(device)
+    labels = training.get("labels")
+    if is_whole_model(adapter):
+        return open_base(adapter, device=device, dtype=str(training.get("compute_dtype", "auto")), labels=labels)
     table: Mapping[str, Any] | None = training.get("quantization")
     dtype = str(training.get("compute_dtype", "auto"))
     model = open_base(
@@ -118,6 +127,7 @@ def open_tuned(base: Path, adapter: Path, *, device: str = "auto") -> Any:
         dtype="auto" if device == "cpu" and dtype == "float16" else dtype,
         quant_type=str(table["quant_type"]) if table else "nf4",
         double_quant=bool(table["double_quant"]) if table else True,
+        labels=labels,
     )
     return open_adapter(model, adapter)
 
@@ -145,12 +155,16 @@ def quantized_names(model: Any) -> list[str]:
     return list(how.weights) if how else []
 
 
-def _load(folder: Path, device: str, dtype: str, how: Quantization | None) -> Any:
+def _load(folder: Path, device: str, dtype: str, how: Quantization | None, labels: Sequence[str] | None = None) -> Any:
     import torch
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, BitsAndBytesConfig
 
     torch_dtype = getattr(torch, dtype)
     settings: dict[str, Any] = {"device_map": {"": 0} if device == "cuda" else {"": device}}
+    kind = AutoModelForCausalLM
+    if labels is not None:
+        kind = AutoModelForSequenceClassification
+        settings |= {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
     if how is not None:
         settings["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
@@ -160,7 +174,7 @@ def _load(folder: Path, device: str, dtype: str, how: Quantization | None) -> An
         )
     try:
         with quiet():
-            model, report = AutoModelForCausalLM.from_pretrained(
+            model, report = kind.from_pretrained(
                 str(folder),
                 dtype=torch_dtype,
                 use_safetensors=True,
@@ -174,8 +188,28 @@ def _load(folder: Path, device: str, dtype: str, how: Quantization | None) -> An
         raise
     except Exception as error:  # transformers, safetensors and json raise their own kinds for damaged folders
         raise ModelError(f"the base model cannot be opened ({first_line(error)})", where=folder) from None
+    if labels is not None:
+        report = _start_head(model, report)
     _check_report(report, model, folder)
     return model
+
+
+def _start_head(model: Any, report: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give a head that the checkpoint lacks values of its own, always the same; the report without it."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    missing = set(report.get("missing_keys") or ())
+    heads = {name for name in missing if name.partition(".")[0] in _HEADS}
+    for name in sorted(heads):
+        parameter = model.get_parameter(name)
+        start = torch.zeros(parameter.shape)
+        if parameter.dim() > 1:
+            start.normal_(0.0, 0.02, generator=generator)
+        parameter.data.copy_(start)
+    if model.config.get_text_config().pad_token_id is None:
+        model.config.get_text_config().pad_token_id = 0
+    return {**report, "missing_keys": missing - heads, "unexpected_keys": []}
 
 
 def _check_report(report: Mapping[str, Any], model: Any, folder: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from edgeft.errors import Location, RecipeError
 from edgeft.recipe import gates
+from edgeft.recipe.consistency_of_training import training_faults
 from edgeft.recipe.names import BUILTIN_ROWS, EXPORTS, NEED_IMATRIX, PLAIN_GGUF, SPLITS, TENSORS_NEED_IMATRIX
 from edgeft.recipe.schema import ExportOptions, Recipe, suite_metrics
 from edgeft.registry import suggestion
@@ -28,7 +29,15 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
 
 def inconsistencies(recipe: Recipe) -> list[RecipeError]:
     """Every contradiction in a recipe, each with its place."""
-    return [*_data(recipe), *_train(recipe), *_eval(recipe), *_gates(recipe), *_export(recipe), *_verify(recipe)]
+    return [
+        *_data(recipe),
+        *_train(recipe),
+        *training_faults(recipe),
+        *_eval(recipe),
+        *_gates(recipe),
+        *_export(recipe),
+        *_verify(recipe),
+    ]
 
 
 def _data(recipe: Recipe) -> Iterator[RecipeError]:
@@ -53,20 +62,14 @@ def _data(recipe: Recipe) -> Iterator[RecipeError]:
 
 
 def _train(recipe: Recipe) -> Iterator[RecipeError]:
-    train = recipe.train
     watched = recipe.has_split("validation")
-    for key in ("early_stopping_patience", "eval_steps"):
-        if getattr(train, key) is not None and not watched:
-            where = recipe.location_of(f"train.{key}")
-            do = "give data.validation or data.val_set_size"
-            yield RecipeError(f"train.{key} needs validation rows", where=where, do=do)
     if recipe.merge_base == "auto" and not watched:
         where = recipe.location_of("merge.merge_base")
         do = "give data.validation or data.val_set_size"
         yield RecipeError("merge_base: auto is measured on validation rows, and there are none", where=where, do=do)
-    if train.adapter == "lora" and recipe.merge.merge_base in ("dequantized", "auto"):
+    if recipe.train.adapter != "qlora" and recipe.merge.merge_base in ("dequantized", "auto"):
         where = recipe.location_of("merge.merge_base")
-        do = "a lora adapter is trained on the pristine base: leave merge_base out"
+        do = f"a {recipe.train.adapter} adapter is trained on the pristine base: leave merge_base out"
         yield RecipeError("there is no dequantized base: the adapter is not qlora", where=where, do=do)
 
 

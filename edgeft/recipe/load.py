@@ -51,12 +51,12 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def normalise(tree: Tree) -> list[RecipeError]:
-    """Bring the short forms into the long one, places included: `train: [phase]`, `merge: true`, `gate: [...]`,
+    """Bring the short forms into the long one, places included: `train: [phases]`, `merge: true`, `gate: [...]`,
     `export: [...]`."""
     top = tree.value
     faults: list[RecipeError] = []
     if isinstance(top.get("train"), list):
-        faults += _one_phase(tree, top["train"])
+        faults += _phases(tree, top["train"])
     if isinstance(top.get("merge"), bool):
         top["merge"] = {"write": top["merge"]}
         tree.values[("merge", "write")] = tree.values[("merge",)]
@@ -73,12 +73,14 @@ def normalise(tree: Tree) -> list[RecipeError]:
     return faults
 
 
-def _one_phase(tree: Tree, phases: list[Any]) -> list[RecipeError]:
-    if len(phases) != 1:
-        do = "give one mapping of keys; several phases come later"
-        return [RecipeError(f"train: has {len(phases)} phases", where=tree.values[("train",)], do=do)]
-    tree.value["train"] = phases[0]
-    tree.move(("train", 0), ("train",))
+def _phases(tree: Tree, phases: list[Any]) -> list[RecipeError]:
+    """`train: [a, b]` becomes `earlier_phases: [a]` and `train: b`: what ships is the last phase's work."""
+    if not phases or not all(isinstance(phase, dict) for phase in phases):
+        return [RecipeError("train: has no phases", where=tree.values[("train",)], do="give a mapping of keys")]
+    for index in range(len(phases) - 1):
+        tree.move(("train", index), ("earlier_phases", index))
+    tree.value["earlier_phases"], tree.value["train"] = phases[:-1], phases[-1]
+    tree.move(("train", len(phases) - 1), ("train",))
     return []
 
 

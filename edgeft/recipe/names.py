@@ -30,6 +30,29 @@ TEMPLATES: tuple[str, ...] = (
 )  # fmt: skip
 MergeBase = Literal["dequantized", "pristine", "auto"]
 
+# What training minimises; those that put a head on the model instead of letting it answer.
+Objective = Literal["sft", "cpt", "dpo", "kto", "orpo", "reward", "grpo", "classification", "distill"]
+OBJECTIVES: tuple[str, ...] = get_args(Objective)
+HEADS: tuple[str, ...] = ("classification", "reward")
+DpoLoss = Literal[
+    "sigmoid",
+    "sigmoid_norm",
+    "hinge",
+    "ipo",
+    "exo_pair",
+    "nca_pair",
+    "robust",
+    "bco_pair",
+    "sppo_hard",
+    "aot",
+    "aot_unpaired",
+    "apo_zero",
+    "apo_down",
+    "discopop",
+]
+SMOOTHED: tuple[str, ...] = ("sigmoid", "robust", "exo_pair", "aot", "aot_unpaired")  # know label_smoothing
+LoraInit = Literal["default", "gaussian", "orthogonal", "pissa", "olora", "loftq", "eva"]
+
 # Metrics that a suite may ask for. `loss` (nats per token of the expected answer) is measured for every suite.
 Metric = Literal["exact_match", "normalised_match", "json_match"]
 METRICS: tuple[str, ...] = get_args(Metric)

@@ -10,30 +10,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PrivateAttr, StringConstraints, Tag
+from pydantic import BeforeValidator, Discriminator, Field, PrivateAttr, Tag
 
 from edgeft.errors import Location
 from edgeft.recipe import gates
-from edgeft.recipe.names import BUILTIN_FAMILIES, LOSS, DataType, ExportName, MergeBase, Metric, Policy, TensorType
+from edgeft.recipe.names import BUILTIN_FAMILIES, HEADS, LOSS, DataType, ExportName, MergeBase, Metric, Policy, TensorType
+from edgeft.recipe.section import Name, Section, Text
+from edgeft.recipe.training import TrainSection
 
-Text = Annotated[str, StringConstraints(min_length=1)]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")]
 Size = Annotated[float, Field(gt=0)]
-TargetModules = Annotated[
-    Annotated[Literal["all-linear"], Tag("word")] | Annotated[list[Text], Field(min_length=1), Tag("list")],
-    Discriminator(lambda value: "list" if isinstance(value, list) else "word"),
-]
-
 ImatrixFrom = Annotated[
     Annotated[bool, Tag("flag")] | Annotated[Text, Tag("path")],
     Discriminator(lambda value: "path" if isinstance(value, str) else "flag"),
 ]
-
-
-class Section(BaseModel):
-    """The base of every section: unknown keys refused, values not converted, immutable."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class DatasetEntry(Section):
@@ -124,52 +113,15 @@ class DataSection(Section):
     )
 
 
-class TrainSection(Section):
-    """`train:` how the adapter is trained."""
+class Phase(TrainSection):
+    """`train:` itself, or one of its phases, the last of which ships."""
 
-    adapter: Literal["qlora", "lora"] = Field(
-        "qlora", description="qlora trains on a 4-bit base, lora on the 16-bit one"
+    name: Name | None = Field(None, description="of a phase: its target is train.NAME")
+    previous: Literal["carry", "merge"] = Field(
+        "carry",
+        description="of a later phase: go on with the adapter of the phase before, or fold it in and train a new one",
     )
-    lora_r: int = Field(16, ge=1, description="rank of the adapter")
-    lora_alpha: float = Field(32, gt=0, description="scale of the adapter (alpha / r)")
-    lora_dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the adapter")
-    lora_target_modules: TargetModules = Field(
-        "all-linear", description="which linear layers get an adapter: all, or a list of names"
-    )
-    micro_batch_size: int = Field(4, ge=1, description="rows per forward pass")
-    gradient_accumulation_steps: int = Field(1, ge=1, description="forward passes per optimizer step")
-    num_epochs: float = Field(3, gt=0, description="passes over the training rows")
-    max_steps: int | None = Field(None, ge=1, description="optimizer steps; overrides num_epochs")
-    learning_rate: float = Field(2e-4, gt=0, description="peak learning rate")
-    lr_scheduler: Literal["constant", "constant_with_warmup", "linear", "cosine"] = Field(
-        "cosine", description="how the learning rate goes on after the warm-up"
-    )
-    warmup_ratio: float = Field(0.03, ge=0, lt=1, description="part of the steps in which the learning rate rises")
-    weight_decay: float = Field(0.0, ge=0, description="weight decay of the optimizer")
-    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
-    optimizer: Literal["adamw_torch", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "adafactor"] = Field(
-        "adamw_torch", description="the 8-bit and paged ones need a CUDA device"
-    )
-    gradient_checkpointing: bool = Field(
-        False, description="recompute activations: less memory, about a third more time"
-    )
-    neftune_noise_alpha: float | None = Field(None, gt=0, description="noise on the embeddings while training")
-    early_stopping_patience: int | None = Field(
-        None, ge=1, description="stop after this many evaluations without a better validation loss"
-    )
-    eval_steps: int | None = Field(None, ge=1, description="steps between validation losses; default once per epoch")
-    save_steps: int | None = Field(
-        None, ge=1, description="steps between checkpoints; default at each evaluation and once a minute"
-    )
-    logging_steps: int = Field(10, ge=1, description="steps between points of the loss curve")
-    threads: int | None = Field(
-        None,
-        ge=1,
-        description="CPU threads of training; default OMP_NUM_THREADS, else all cores, below 50 M parameters one",
-    )
-    compute_dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="dtype of the arithmetic; auto is float32 on CPU, bfloat16 or float16 on CUDA by capability"
-    )
+    data: DataSection | None = Field(None, description="of a phase: rows of its own; default the recipe's `data:`")
 
 
 class MergeSection(Section):
@@ -324,7 +276,8 @@ class Recipe(Section):
     base_model: Text = Field(description="`builtin:NAME`, a folder (relative to the recipe), or a hub id")
     seed: int = Field(0, ge=0, lt=2**32, description="of splits, initial adapter weights and the order of rows")
     data: DataSection = Field(description="what the model learns from, and what it is judged on")
-    train: TrainSection = Field(default_factory=lambda: TrainSection(), description="how the adapter is trained")
+    train: Phase = Field(default_factory=lambda: Phase(), description="how the adapter is trained, or a list of phases")
+    earlier_phases: list[Phase] = Field([], description="filled from a list in `train:`; `train` is the last of it")
     merge: Annotated[MergeSection, BeforeValidator(_merge_form)] = Field(
         default_factory=lambda: MergeSection(write=False), description="whether and from which base the model is merged"
     )
@@ -378,6 +331,16 @@ class Recipe(Section):
         return any(options.imatrix is True for options in self.export.values())
 
     @property
+    def phases(self) -> list[Phase]:
+        """All phases of the training, in order: usually one."""
+        return [*self.earlier_phases, self.train]
+
+    @property
+    def has_head(self) -> bool:
+        """Whether what is trained ends in a head for labels or rewards: it gives no answers."""
+        return self.train.objective in HEADS
+
+    @property
     def merge_base(self) -> MergeBase:
         """What the adapter is folded into, decided: the file that ships is the model that was trained."""
         return self.merge.merge_base or ("dequantized" if self.train.adapter == "qlora" else "pristine")
@@ -387,6 +350,8 @@ class Recipe(Section):
         """The suites of `eval:`; without that section one, `task`, on the test rows when there are any."""
         if self.eval is not None:
             return self.eval.suites
+        if self.has_head:
+            return {}
         return {"task": Suite(rows="test")} if self.has_split("test") else {}
 
     def has_split(self, split: str) -> bool:

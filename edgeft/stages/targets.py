@@ -3,7 +3,8 @@
 Roles that the stages may count on:
 
     data      sources base, datasets.N, validation.N, test.N, chat_template
-    train     inputs data; sources base
+    train     inputs data, adapter (of an earlier phase); sources base, teacher, rewards.N; of several phases
+              train.NAME, and data.NAME for those with rows of their own
     merge_base  inputs data, adapter, imatrix; sources base, imatrix (only with merge_base: auto; merge_base.NAME for
               quantized exports, with their importance matrix)
     merge     inputs adapter, choice (with merge_base: auto); sources base
@@ -20,7 +21,7 @@ Roles that the stages may count on:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -30,7 +31,7 @@ from edgeft.pipeline.plan import stage_of
 from edgeft.pipeline.stage import Source, Target
 from edgeft.recipe.gates import Gate
 from edgeft.recipe.names import BUILTIN_ROWS, SPLITS, TEMPLATES
-from edgeft.recipe.schema import Recipe, Suite
+from edgeft.recipe.schema import DataSection, Phase, Recipe, Suite
 from edgeft.stages import STAGES
 
 FULL_PRECISION = ("f32", "f16", "bf16", "fp32", "fp16")  # export types that keep the merged weights as they are
@@ -38,7 +39,7 @@ FULL_PRECISION = ("f32", "f16", "bf16", "fp32", "fp16")  # export types that kee
 
 def targets_of(recipe: Recipe) -> list[Target]:
     """All targets of a recipe, in the order of the work. Paths in sources are relative to the recipe's folder."""
-    targets = [_data(recipe), _train(recipe), *_evals(recipe), *_probe(recipe), *_gate(recipe)]
+    targets = [*_datasets(recipe), *_train(recipe), *_evals(recipe), *_probe(recipe), *_gate(recipe)]
     if recipe.computes_imatrix:
         targets.append(_imatrix(recipe))
     targets += [*_measured(recipe), *_merge(recipe)]
@@ -61,16 +62,27 @@ def _fields(section: BaseModel) -> dict[str, Any]:
     return {name: getattr(section, name) for name in type(section).model_fields}
 
 
-def _data(recipe: Recipe) -> Target:
-    data = recipe.data
+def _datasets(recipe: Recipe) -> Iterator[Target]:
+    """The recipe's own rows, and those of phases that have some."""
+    yield _data(recipe, "data", recipe.data, recipe.phases)
+    for phase in recipe.phases:
+        if phase.data is not None:
+            yield _data(recipe, f"data.{phase.name}", phase.data, [phase])
+
+
+def _data(recipe: Recipe, name: str, data: DataSection, readers: Sequence[Phase]) -> Target:
+    """`readers`: the phases that may train on these rows; the objective of the first that does decides their form."""
+    own = [phase for phase in readers if name != "data" or phase.data is None]
     entries = {"datasets": data.datasets, "validation": data.validation, "test": data.test}
     sources = {"base": _base(recipe)}
     for key, listed in entries.items():
         sources |= {f"{key}.{index}": _rows(entry.path) for index, entry in enumerate(listed)}
     if data.chat_template is not None and data.chat_template not in TEMPLATES:
         sources["chat_template"] = Source("file", data.chat_template)
-    fields = {**_fields(data), "seed": recipe.seed, "objective": getattr(recipe.train, "objective", "sft")}
-    return Target("data", "data", params_of("data", **fields), sources=sources)
+    fields = {**_fields(data), "seed": recipe.seed}
+    if "objective" in stage_of(STAGES["data"]).Params.model_fields:
+        fields["objective"] = own[0].objective if own else "sft"
+    return Target(name, "data", params_of("data", **fields), sources=sources)
 
 
 def _rows(written: str) -> Source:
@@ -78,11 +90,38 @@ def _rows(written: str) -> Source:
     return Source("file" if datafiles.is_plain_file(path) else "rows", path)
 
 
-def _train(recipe: Recipe) -> Target:
-    fields = {**_fields(recipe.train), "seed": recipe.seed, "base_model": recipe.base_model}
-    return Target(
-        "train", "train", params_of("train", **fields), inputs={"data": "data"}, sources={"base": _base(recipe)}
-    )
+def _train(recipe: Recipe) -> Iterator[Target]:
+    """The phases of the training, each with its own rows when it has some, the last one called `train` without a name
+    among several."""
+    before: str | None = None
+    for phase in recipe.phases:
+        name = phase_target(recipe, phase)
+        inputs = {"data": f"data.{phase.name}" if phase.data is not None else "data"}
+        if before is not None:
+            inputs["adapter"] = before
+        fields = {key: value for key, value in _fields(phase).items() if key not in ("name", "data")}
+        fields |= {"seed": recipe.seed, "base_model": recipe.base_model}
+        yield Target(name, "train", params_of("train", **fields), inputs=inputs, sources=_train_sources(recipe, phase))
+        before = name
+
+
+def phase_target(recipe: Recipe, phase: Phase) -> str:
+    return "train" if not recipe.earlier_phases else f"train.{phase.name}"
+
+
+def trained_target(recipe: Recipe) -> str:
+    """The target whose result ships: the last phase's."""
+    return phase_target(recipe, recipe.train)
+
+
+def _train_sources(recipe: Recipe, phase: Phase) -> dict[str, Source]:
+    sources = {"base": _base(recipe)}
+    if phase.teacher is not None:
+        sources["teacher"] = Source("model", phase.teacher)
+    for index, reward in enumerate(phase.rewards):
+        if reward.path is not None:
+            sources[f"rewards.{index}"] = Source("file", reward.path)
+    return sources
 
 
 def _merge(recipe: Recipe) -> Iterator[Target]:
@@ -91,7 +130,7 @@ def _merge(recipe: Recipe) -> Iterator[Target]:
             "merge",
             "merge",
             params_of("merge", merge_base=recipe.merge_base),
-            inputs={"adapter": "train"} | _choice(recipe, None),
+            inputs={"adapter": trained_target(recipe)} | _choice(recipe, None),
             sources={"base": _base(recipe)},
             after=_after(recipe),
         )
@@ -121,7 +160,7 @@ def _measured(recipe: Recipe) -> Iterator[Target]:
     for name in measured_targets(recipe):
         export = name.partition(".")[2]
         fields: dict[str, Any] = dict(asked)
-        inputs, sources = {"data": "data", "adapter": "train"}, {"base": _base(recipe)}
+        inputs, sources = {"data": "data", "adapter": trained_target(recipe)}, {"base": _base(recipe)}
         if export:  # candidates are made as they would ship: with its options and its importance matrix
             options, more_inputs, more_sources = _asked_of(recipe, export)
             fields |= {"export": export, "quantizer": options.pop("quantizer", None), "options": options}
@@ -143,7 +182,7 @@ def _evals(recipe: Recipe) -> Iterator[Target]:
     timed = params_of("eval", suites=recipe.suites, **_times([gate for gate in recipe.gates if gate.scope is None]))
     sources = {"base": _base(recipe)} | _suite_files(recipe.suites)
     yield Target("eval.base", "eval", params, inputs={"data": "data"}, sources=sources)
-    yield Target("eval.tuned", "eval", timed, inputs={"data": "data", "adapter": "train"}, sources=sources)
+    yield Target("eval.tuned", "eval", timed, inputs={"data": "data", "adapter": trained_target(recipe)}, sources=sources)
 
 
 def _times(gates: list[Gate]) -> dict[str, Any]:
@@ -155,7 +194,7 @@ def _probe(recipe: Recipe) -> Iterator[Target]:
     if recipe.probe.rows or recipe.probe.drift:
         params = params_of("probe", **_fields(recipe.probe))
         yield Target(
-            "probe", "probe", params, inputs={"adapter": "train", "data": "data"}, sources={"base": _base(recipe)}
+            "probe", "probe", params, inputs={"adapter": trained_target(recipe), "data": "data"}, sources={"base": _base(recipe)}
         )
 
 
@@ -173,7 +212,7 @@ def _imatrix(recipe: Recipe) -> Target:
         "imatrix",
         "imatrix",
         params_of("imatrix"),
-        inputs={"data": "data", "adapter": "train"},
+        inputs={"data": "data", "adapter": trained_target(recipe)},
         sources={"base": _base(recipe)},
         after=_after(recipe),
     )
@@ -188,7 +227,7 @@ def _export(recipe: Recipe, name: str) -> Target:
         f"export.{name}",
         "export",
         params_of("export", **fields, options=options),
-        inputs={"adapter": "train"} | inputs | _choice(recipe, name),
+        inputs={"adapter": trained_target(recipe)} | inputs | _choice(recipe, name),
         sources={"base": _base(recipe)} | sources,
         after=_after(recipe),
         judged_by=f"verify.{name}",
@@ -218,7 +257,7 @@ def _verify(recipe: Recipe, name: str) -> Target:
         undecided=recipe.gate.undecided,
         **_times(checks),
     )
-    inputs = {"export": f"export.{name}", "adapter": "train", "data": "data"}
+    inputs = {"export": f"export.{name}", "adapter": trained_target(recipe), "data": "data"}
     if recipe.suites:
         inputs["tuned"] = "eval.tuned"
     sources = {"base": _base(recipe)} | _suite_files(suites)

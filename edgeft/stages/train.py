@@ -1,15 +1,17 @@
-"""The `train` stage: a dataset and a base model in, the `adapter` artifact out. It only joins; see
-`edgeft.training.run`."""
+"""The `train` stage: a dataset and a base model in, the `adapter` artifact out (or, of full fine-tuning, a `model`). It
+only joins; see `edgeft.training.run`."""
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
 
 from edgeft.artifact import Outcome
 from edgeft.pipeline.stage import Inputs, Work
-from edgeft.recipe.schema import TrainSection
+from edgeft.recipe.training import TrainSection
 
-VERSION = 1
+VERSION = 2
 
 
 class Params(TrainSection):
@@ -17,16 +19,18 @@ class Params(TrainSection):
 
     seed: int = Field(0, description="of the initial adapter weights, dropout and the order of rows")
     base_model: str = Field("", description="as the recipe writes it; empty: found out from where the base lies")
+    previous: Literal["carry", "merge"] = Field("carry", description="what becomes of an earlier phase's adapter")
 
 
 def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
-    """Train the adapter. inputs data (a dataset); sources base (model)."""
+    """Train. inputs data, adapter (of an earlier phase); sources base (model), teacher (model), rewards.N."""
     from edgeft.models.base import reference_of
     from edgeft.training.arguments import Settings
-    from edgeft.training.run import CURVE, SPEED, Job, train
+    from edgeft.training.board import FOLDER
+    from edgeft.training.run import SPEED, Job, train
 
-    base = inputs.sources["base"]
-    fields = {name: getattr(params, name) for name in type(params).model_fields if name != "base_model"}
+    base, previous = inputs.sources["base"], inputs.get("adapter")
+    fields = {name: _plain(getattr(params, name)) for name in type(params).model_fields if name != "base_model"}
     job = Job(
         base=base,
         base_ref=params.base_model or reference_of(base),
@@ -36,7 +40,18 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
         settings=Settings(**fields),
         listen=work.listen,
         warn=work.warn,
+        previous=previous.path if previous else None,
+        files={role: path for role, path in inputs.sources.items() if role != "base"},
     )
     result = train(job)
-    assert (work.folder / CURVE).is_file()
-    return Outcome("adapter", facts=result.facts, measurements=result.measurements, volatile=(SPEED,))
+    logs = sorted(
+        path.relative_to(work.folder).as_posix() for path in (work.folder / FOLDER).rglob("*") if path.is_file()
+    )
+    kind = "model" if params.adapter == "full" else "adapter"
+    return Outcome(kind, facts=result.facts, measurements=result.measurements, volatile=(SPEED, *logs))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump()
+    return [_plain(entry) for entry in value] if isinstance(value, list) else value

@@ -1,37 +1,117 @@
-"""The adapter: made on an open base, and written as peft reads it, the same bytes for the same values.
+"""What is trained: an adapter made on an open base, or all weights. Used by `edgeft.training.run`.
 
-peft's own `save_pretrained` writes module lists in the order of a set, which differs from process to process, and a
-card with nothing in it. Used by `edgeft.training.run`.
+Written is what peft reads, the same bytes for the same values (`edgeft.training.written`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgeft import files
-from edgeft.errors import EdgeftError, ModelError
-from edgeft.models.adapters import CONFIG, WEIGHTS
-from edgeft.models.identity import TRAINING
+from edgeft.errors import InputError, ModelError
+from edgeft.models.open import open_adapter, quantization_of
 from edgeft.models.tokenizer import first_line
+from edgeft.training import start
+from edgeft.training.arguments import Settings
+from edgeft.training.targets import target_modules, token_ids
 
 
-def add_lora(model: Any, *, r: int, alpha: float, dropout: float, targets: str | list[str]) -> Any:
-    """`model` with a fresh LoRA adapter (a `PeftModel`, adapter weights in float32, drawn from torch's generator)."""
+@dataclass(frozen=True)
+class Tuned:
+    """A model ready to be trained.
+
+    subtracted  the adapter's first values when they were taken out of the base (PiSSA, OLoRA)
+    folded      the folder of an earlier phase's adapter whose change is part of the base now
+    """
+
+    model: Any
+    subtracted: Mapping[str, Any] = field(default_factory=dict)
+    folded: Path | None = None
+
+    @property
+    def is_adapter(self) -> bool:
+        return hasattr(self.model, "peft_config")
+
+
+def make(
+    model: Any,
+    settings: Settings,
+    *,
+    base: Path,
+    tokenizer: Any = None,
+    previous: Path | None = None,
+    batches: Iterable[Mapping[str, Any]] = (),
+) -> Tuned:
+    """`model` (as `open_base` gives it) with what is trained made trainable.
+
+    previous  the adapter of the phase before, carried on or (settings.previous "merge") folded in
+    batches   of training rows, for EVA
+    """
+    if settings.adapter == "full":
+        model.requires_grad_(True)
+        _recompute(model, settings)
+        return Tuned(model)
+    if previous is not None and settings.previous == "carry":
+        tuned = open_adapter(model, previous, trainable=True)
+        _recompute(tuned, settings)
+        return Tuned(tuned)
+    if previous is not None:
+        model = _folded(model, previous)
+    tuned = _fresh(model, settings, tokenizer)
+    subtracted = {}
+    if settings.lora_init in start.MOVING:
+        subtracted = {name: tensor.detach().cpu().clone() for name, tensor in values(tuned).items() if ".lora_" in name}
+    elif settings.lora_init == "loftq":
+        start.loftq(tuned, base)
+    elif settings.lora_init == "eva":
+        start.eva(tuned, batches)
+    _recompute(tuned, settings)
+    return Tuned(tuned, subtracted, previous)
+
+
+def values(model: Any) -> dict[str, Any]:
+    """What is trained, by name: an adapter's tensors, or all weights."""
+    if not hasattr(model, "peft_config"):
+        return dict(model.state_dict())
+    from peft import get_peft_model_state_dict
+
+    return dict(get_peft_model_state_dict(model))
+
+
+def put(model: Any, tensors: Mapping[str, Any]) -> None:
+    """The reverse of `values`."""
+    if not hasattr(model, "peft_config"):
+        model.load_state_dict(tensors)
+        return
+    from peft import set_peft_model_state_dict
+
+    set_peft_model_state_dict(model, dict(tensors))
+
+
+def _fresh(model: Any, settings: Settings, tokenizer: Any) -> Any:
     from peft import LoraConfig, get_peft_model
 
+    alpha = settings.lora_alpha
+    tokens = token_ids(tokenizer, settings.trainable_tokens) if settings.trainable_tokens else None
     config = LoraConfig(
-        r=r,
+        r=settings.lora_r,
         lora_alpha=int(alpha) if float(alpha).is_integer() else alpha,
-        lora_dropout=dropout,
-        target_modules=targets if isinstance(targets, str) else list(targets),
-        task_type="CAUSAL_LM",
+        lora_dropout=settings.lora_dropout,
+        target_modules=target_modules(model, settings.lora_target_modules, settings.lora_layers),
+        use_rslora=settings.use_rslora,
+        use_dora=settings.use_dora,
+        init_lora_weights=start.peft_name(settings.lora_init),
+        trainable_token_indices={"embed_tokens": tokens} if tokens else None,
+        task_type="SEQ_CLS" if hasattr(model, "edgeft_labels") else "CAUSAL_LM",
     )
+    if tokens:
+        config.trainable_token_indices = {_embeddings(model): tokens}
     try:
         return get_peft_model(model, config)
     except ValueError as error:
-        if isinstance(targets, str):
+        if isinstance(settings.lora_target_modules, str):
             raise
         names = sorted({name.rpartition(".")[2] for name, module in model.named_modules() if hasattr(module, "weight")})
         raise ModelError(
@@ -39,65 +119,29 @@ def add_lora(model: Any, *, r: int, alpha: float, dropout: float, targets: str |
         ) from None
 
 
-def write_adapter(folder: Path, model: Any, *, base_ref: str, training: Mapping[str, Any]) -> None:
-    """adapter_model.safetensors, adapter_config.json, training.json and a card. An `EdgeftError` when the values are
-    not finite."""
-    import torch
-    from peft import get_peft_model_state_dict
-    from safetensors.torch import save_file
-
-    tensors = {}
-    for name, tensor in sorted(get_peft_model_state_dict(model).items()):
-        if not bool(torch.isfinite(tensor).all()):
-            raise EdgeftError(
-                f"the training diverged: {name!r} holds NaN or infinite values", do="lower learning_rate and run again"
-            )
-        tensors[name] = tensor.detach().cpu().contiguous()
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-    files.write_json(folder / CONFIG, _config(model, base_ref))
-    files.write_json(folder / TRAINING, training)
-    files.write_text(folder / "README.md", _card(base_ref, training))
+def _embeddings(model: Any) -> str:
+    """The name of the module that holds the input embeddings."""
+    wanted = model.get_input_embeddings()
+    return next(name for name, module in model.named_modules() if module is wanted).rpartition(".")[2]
 
 
-def _config(model: Any, base_ref: str) -> dict[str, Any]:
-    """peft's own table, in a fixed order."""
-    config = model.peft_config["default"].to_dict()
-    config |= {"base_model_name_or_path": base_ref, "inference_mode": True}
-    return {key: _plain(config[key]) for key in sorted(config)}
+def _folded(model: Any, previous: Path) -> Any:
+    """The base with an earlier adapter's change in its weights, in memory."""
+    if _is_packed(model):
+        raise InputError(
+            "an adapter cannot be folded into weights that lie in 4 bits", do="write previous: carry, or adapter: lora"
+        )
+    how = quantization_of(model)
+    merged = open_adapter(model, previous).merge_and_unload()
+    merged.edgeft_quantization = how
+    return merged.requires_grad_(False)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, (set, frozenset)):
-        return sorted(value)
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in sorted(value.items())}
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
-    return value if isinstance(value, (str, int, float, bool)) or value is None else str(getattr(value, "value", value))
+def _is_packed(model: Any) -> bool:
+    return any(getattr(parameter, "quant_state", None) is not None for parameter in model.parameters())
 
 
-def _card(base_ref: str, training: Mapping[str, Any]) -> str:
-    """The README that hubs show: what it was made from and how to open it."""
-    figures, quantization = training["data"], training["quantization"]
-    held = "in 4 bits (NF4, double quantization)" if quantization else f"in {training['compute_dtype']}"
-    return f"""---
-base_model: {base_ref}
-library_name: peft
-pipeline_tag: text-generation
-tags:
-- lora
-- edgeft
----
-
-# LoRA adapter of {base_ref}
-
-Trained with edgeft on {figures["rows"]} rows ({figures["trained_tokens"]} trained tokens an epoch), \
-{training["steps"]} steps, the base {held}. `training.json` holds all settings, `curve.jsonl` the losses.
-
-```python
-from peft import PeftModel
-from transformers import AutoModelForCausalLM
-
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(BASE), ADAPTER)
-```
-"""
+def _recompute(model: Any, settings: Settings) -> None:
+    if settings.gradient_checkpointing:
+        model.enable_input_require_grads()
+        model.gradient_checkpointing_enable({"use_reentrant": False})

@@ -10,11 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from edgeft.data.masks import IGNORED
 from edgeft.data.packing import pack
-from edgeft.data.store import Tokens
+from edgeft.training.forms import Rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,34 +54,40 @@ def make_plan(
     seed: int,
     pack_into: int | None = None,
     token_budget: int | None = None,
+    tokens_per_step: int | None = None,
 ) -> Plan:
     """The batches of a whole run over rows of `lengths` tokens.
 
-    pack_into   when given, rows share sequences of up to this many tokens, and a micro-batch is so many sequences
-    token_budget  when given, a micro-batch is as many rows of like length as have so many tokens, padding counted
+    pack_into         when given, rows share sequences of up to this many tokens; a micro-batch is so many sequences
+    token_budget      when given, a micro-batch is as many rows of like length as have so many tokens, padding counted
+    tokens_per_step   when given, a batch is a whole optimizer step: as many sequences as have about so many tokens
     """
     import numpy as np
 
     sequences: list[Sequence_] = [(i,) for i in range(len(lengths))]
     if pack_into is not None:
         sequences = [tuple(found) for found in pack(lengths, pack_into)]
-    if token_budget is not None:
-        return _budgeted(lengths, token_budget, accumulation, epochs, max_steps, seed)
-    per_epoch = math.ceil(len(sequences) / micro_batch_size)
-    wanted = max_steps * accumulation if max_steps is not None else max(1, math.ceil(epochs * per_epoch))
+    if token_budget is not None and not tokens_per_step:
+        return _grouped(lengths, token_budget, accumulation, epochs, max_steps, seed)
+    if tokens_per_step:
+        accumulation = 1
+    wanted = max_steps * accumulation if max_steps is not None else None
     batches: list[MicroBatch] = []
     ends: list[int] = []
     epoch = 0
-    while len(batches) < wanted:
+    while wanted is None or len(batches) < wanted:
         generator = np.random.Generator(np.random.PCG64([seed, epoch]))
-        batches += _epoch(sequences, lengths, micro_batch_size, generator)
+        batches += _epoch(sequences, lengths, micro_batch_size, generator, tokens_per_step)
         epoch += 1
-        if len(batches) <= wanted:
+        if max_steps is None and epoch >= epochs:
+            last = ends[-1] if ends else 0
+            wanted = last + max(1, math.ceil((epochs - epoch + 1) * (len(batches) - last)))
+        if wanted is None or len(batches) <= wanted:
             ends.append(len(batches))
     return Plan(tuple(batches[:wanted]), accumulation, tuple(ends))
 
 
-def _budgeted(
+def _grouped(
     lengths: Sequence[int], budget: int, accumulation: int, epochs: float, max_steps: int | None, seed: int
 ) -> Plan:
     """Length-grouped batches under a token budget, the same in each epoch, in another order."""
@@ -99,7 +104,11 @@ def _budgeted(
 
 
 def _epoch(
-    sequences: Sequence[Sequence_], lengths: Sequence[int], size: int, generator: np.random.Generator
+    sequences: Sequence[Sequence_],
+    lengths: Sequence[int],
+    size: int,
+    generator: np.random.Generator,
+    tokens: int | None,
 ) -> list[MicroBatch]:
     """One pass: shuffled, sorted by length within pools, cut into micro-batches, the micro-batches shuffled."""
     order = [sequences[i] for i in generator.permutation(len(sequences))]
@@ -107,8 +116,23 @@ def _epoch(
     batches: list[MicroBatch] = []
     for start in range(0, len(order), pool):
         part = sorted(order[start : start + pool], key=lambda rows: -sum(lengths[i] for i in rows))
+        if tokens is not None:
+            batches += _budgeted(part, lengths, tokens)
+            continue
         batches += [tuple(part[at : at + size]) for at in range(0, len(part), size)]
     return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def _budgeted(sequences: Sequence[Sequence_], lengths: Sequence[int], tokens: int) -> list[MicroBatch]:
+    """Cut where the budget is reached: each batch but the last has at least `tokens` tokens."""
+    batches: list[MicroBatch] = []
+    batch: list[Sequence_] = []
+    for sequence in sequences:
+        batch.append(sequence)
+        if sum(lengths[i] for rows in batch for i in rows) >= tokens:
+            batches.append(tuple(batch))
+            batch = []
+    return [*batches, tuple(batch)] if batch else batches
 
 
 def evaluation_batches(lengths: Sequence[int], tokens: int) -> list[MicroBatch]:
@@ -123,50 +147,31 @@ def evaluation_batches(lengths: Sequence[int], tokens: int) -> list[MicroBatch]:
     return [*batches, tuple(batch)] if batch else batches
 
 
-class Collator:
-    """Turns micro-batches into tensors; also the map-style dataset that the Trainer's loader walks through in order.
+class Batches:
+    """The map-style dataset that the Trainer's loader walks through in order: an item is a list of what `Rows.batch`
+    gives, each of `most` sequences at most (one part, unless a step is a budget of tokens or memory ran out). Each part
+    carries `number`, int64[1], which of the run's it is: random draws are seeded by it."""
 
-    A row is cut behind its last trained token and shifted: inputs are its tokens but the last, targets the tokens that
-    follow each. Rows are padded on the right without an attention mask: in a causal model no token sees what is
-    behind it.
-    """
-
-    def __init__(self, tokens: Tokens, batches: Sequence[MicroBatch], pad_id: int) -> None:
-        self._rows = [_shifted(ids, labels) for ids, labels in zip(tokens.ids, tokens.labels, strict=True)]
-        self._batches, self._pad = batches, pad_id
+    def __init__(self, rows: Rows, batches: Sequence[MicroBatch], most: int | None = None) -> None:
+        self.rows, self._batches, self._most = rows, batches, most
 
     def __len__(self) -> int:
         return len(self._batches)
 
-    def __getitem__(self, index: int) -> Mapping[str, torch.Tensor]:
-        import numpy as np
+    def __getitem__(self, index: int) -> list[Mapping[str, torch.Tensor]]:
         import torch
 
         batch = self._batches[index]
-        packed = any(len(sequence) > 1 for sequence in batch)
-        parts = [[self._rows[i] for i in sequence] for sequence in batch]
-        width = max(sum(len(inputs) for inputs, _ in part) for part in parts)
-        ids = np.full((len(parts), width), self._pad, np.int64)
-        targets = np.full((len(parts), width), IGNORED, np.int64)
-        positions = np.zeros((len(parts), width), np.int64)  # padding: each a row of its own
-        for line, part in enumerate(parts):
-            at = 0
-            for inputs, wanted in part:
-                ids[line, at : at + len(inputs)] = inputs
-                targets[line, at : at + len(inputs)] = wanted
-                positions[line, at : at + len(inputs)] = np.arange(len(inputs))
-                at += len(inputs)
-        found = {"input_ids": ids, "targets": targets} | ({"position_ids": positions} if packed else {})
-        return {name: torch.from_numpy(array) for name, array in found.items()}
+        size = self._most or len(batch)
+        return [
+            {**self.rows.batch(batch[at : at + size]), "number": torch.tensor([index * 1024 + at])}
+            for at in range(0, len(batch), size)
+        ]
+
+    def names(self, index: int) -> list[str]:
+        """The ids of a micro-batch's rows, in its order."""
+        return [self.rows.names[i] for sequence in self._batches[index] for i in sequence]
 
     def counts(self, index: int) -> tuple[int, int]:
         """(tokens, trained tokens) that a micro-batch gives the model, padding not counted."""
-        rows = [self._rows[i] for sequence in self._batches[index] for i in sequence]
-        return sum(len(inputs) for inputs, _ in rows), sum(int((wanted != IGNORED).sum()) for _, wanted in rows)
-
-
-def _shifted(ids: Any, labels: Any) -> tuple[Any, Any]:
-    import numpy as np
-
-    stop = int(np.flatnonzero(labels != IGNORED)[-1]) + 1
-    return ids[: stop - 1], labels[1:stop]
+        return self.rows.counts(self._batches[index])

@@ -31,14 +31,15 @@ def latest(scratch: Path, settings: str) -> Path | None:
         if number.isdigit() and _is_whole(path, settings):
             found.append((int(number), path))
     newest = max(found)[1] if found else None
+    whole = {path for _, path in found}
     for path in [*scratch.glob(f"{_PREFIX}*"), scratch / PARTIAL]:
-        if path != newest:
+        if path not in whole:
             files.remove_tree(path)
     return newest
 
 
-def settle(scratch: Path, name: str, settings: str) -> Path:
-    """Make the checkpoint `scratch/partial/name` a whole one, in `scratch/name`; older ones go."""
+def settle(scratch: Path, name: str, settings: str, keep: int = 1) -> Path:
+    """Make the checkpoint `scratch/partial/name` a whole one, in `scratch/name`; all but the newest `keep` go."""
     written = scratch / PARTIAL / name
     sizes = {relative: path.stat().st_size for relative, path in files.walk_files(written)}
     files.write_json(written / _MARK, {"settings": settings, "files": sizes})
@@ -47,10 +48,15 @@ def settle(scratch: Path, name: str, settings: str) -> Path:
     files.remove_tree(place)
     written.replace(place)
     files.sync_folder(scratch)
-    for path in scratch.glob(f"{_PREFIX}*"):
-        if path != place:
-            files.remove_tree(path)
+    numbered = sorted(scratch.glob(f"{_PREFIX}*"), key=lambda path: _number(path))
+    for path in numbered[:-keep]:
+        files.remove_tree(path)
     return place
+
+
+def _number(path: Path) -> int:
+    number = path.name.removeprefix(_PREFIX)
+    return int(number) if number.isdigit() else -1
 
 
 def _is_whole(path: Path, settings: str) -> bool:

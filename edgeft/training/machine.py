@@ -62,3 +62,22 @@ def peak_memory() -> dict[str, int]:
     if torch.cuda.is_available():
         found["peak_vram"] = int(torch.cuda.max_memory_allocated())
     return found
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the device's memory (not the machine's) ran out."""
+    import torch
+
+    return isinstance(error, torch.cuda.OutOfMemoryError)
+
+
+def release_memory() -> None:
+    """Give back what a failed attempt held on the device."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()

@@ -1,4 +1,4 @@
-"""Train an adapter: the whole way from a tokenized dataset and a base model to the adapter's files. Called by the
+"""Train: the whole way from a tokenized dataset and a base model to the files of what was trained. Called by the
 `train` stage.
 
 Killed at any moment and run again with the same scratch folder, it goes on from the last checkpoint and ends with the
@@ -10,29 +10,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from edgeft import files
-from edgeft.data.store import Tokens, read_tokens
 from edgeft.errors import InputError
 from edgeft.models.identity import base_digest
 from edgeft.models.open import open_base, pick_device, pick_dtype, quantization_of
 from edgeft.models.quiet import quiet
+from edgeft.models.tokenizer import load_tokenizer
 from edgeft.progress import Listener, silent
 from edgeft.registry import lookup
-from edgeft.training import checkpoints
-from edgeft.training.adapter import add_lora, write_adapter
-from edgeft.training.arguments import Settings, training_arguments
-from edgeft.training.batches import Collator, Plan, evaluation_batches, make_plan
-from edgeft.training.machine import choose_threads, peak_memory, steady
-from edgeft.training.objectives import OBJECTIVES
+from edgeft.training import checkpoints, forms, results, written
+from edgeft.training.adapter import Tuned, make
+from edgeft.training.arguments import Settings, check_services, training_arguments
+from edgeft.training.batches import Batches, Plan, evaluation_batches, make_plan
+from edgeft.training.board import Board, keep_board
+from edgeft.training.machine import choose_threads, is_out_of_memory, peak_memory, release_memory, steady
+from edgeft.training.objectives import OBJECTIVES, ROWS, Bound, Context
 from edgeft.training.packed import packs_exactly
-from edgeft.training.watch import Schedule, Watch, best_step, curve, is_patience_over, losses
+from edgeft.training.watch import Schedule, Watch, best_step, curve, is_patience_over, overfitting
 
 CURVE, SPEED = "curve.jsonl", "speed.json"
+HEADS = ("classification", "reward")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Job:
     device: str = "auto"
     listen: Listener = silent
     warn: Callable[[str], None] = lambda message: None
+    previous: Path | None = None  # the adapter of the phase before
+    files: Mapping[str, Path] = field(default_factory=dict)  # "teacher", "rewards.N"
 
 
 @dataclass(frozen=True)
@@ -58,55 +62,18 @@ class Result:
     measurements: Mapping[str, Any]
 
 
-def train(job: Job) -> Result:
-    """Train and write adapter_model.safetensors, adapter_config.json, training.json, curve.jsonl, speed.json and a
-    card.
+@dataclass(frozen=True)
+class Opened:
+    """Everything that a run needs before its first step."""
 
-    `EdgeftError` when the loss is no number any more; `ModelError` for a base that cannot be opened; `StorageError`
-    when a checkpoint cannot be written; `MissingError` for hardware that is not there.
-    """
-    settings, stats = job.settings, files.read_json(job.dataset / "stats.json")
-    device = pick_device(job.device)
-    dtype = pick_dtype(settings.compute_dtype, device)
-    tokens = read_tokens(job.dataset / "train.parquet")
-    validation = job.dataset / "validation.parquet"
-    held_out = read_tokens(validation) if validation.is_file() else None
-    _check(settings, held_out)
-    objective = lookup(OBJECTIVES, settings.objective, "objective").load()
-    started = time.monotonic()
-    model = open_base(job.base, four_bit=settings.adapter == "qlora", device=device, dtype=dtype)
-    how = quantization_of(model)
-    plan = _plan(job, model, tokens, stats)
-    arguments = training_arguments(settings, steps=plan.steps, device=device, dtype=dtype, output=job.scratch)
-    threads = choose_threads(settings.threads, model.num_parameters())
-    with steady(threads, settings.seed), quiet():
-        objective.prepare(model)
-        model = _adapted(model, settings)
-        trained = _run(job, plan, model, objective, arguments, tokens, held_out, device)
-        model.eval()
-    training = {
-        "base": {"ref": job.base_ref, "digest": base_digest(job.base)},
-        "objective": settings.objective,
-        "quantization": how.table() if how else None,
-        "compute_dtype": dtype,
-        "device": device,
-        "settings": _recorded(settings),
-        "steps": trained.steps,
-        "planned_steps": plan.steps,
-        "best_step": best_step(trained.history),
-        **_of_the_data(stats),
-    }
-    write_adapter(job.folder, model, base_ref=job.base_ref, training=training)
-    rows = curve(trained.history, settings.logging_steps)
-    files.write_jsonl(job.folder / CURVE, rows)
-    measurements = {
-        "seconds": round(time.monotonic() - started, 3),
-        **_speed(trained),
-        "threads": threads,
-        **peak_memory(),
-    }
-    files.write_json(job.folder / SPEED, measurements)
-    return Result(_facts(training, rows, trained.history), measurements)
+    plan: Plan
+    tuned: Tuned
+    objective: Bound
+    train: forms.Rows
+    validation: forms.Rows | None
+    device: str
+    dtype: str
+    pieces: int  # a micro-batch is cut into so many (more than one after memory ran out)
 
 
 @dataclass(frozen=True)
@@ -119,48 +86,175 @@ class Trained:
     tokens: int
     learnt: int
     resumed: int
+    judged: Mapping[str, Any]
 
 
-def _of_the_data(stats: Mapping[str, Any]) -> dict[str, Any]:
-    """What training.json keeps of the dataset: its size, and what everything that opens the adapter needs of it."""
-    figures = stats["splits"]["train"]
-    kept = ("rows", "tokens", "trained_tokens", "tokens_by_role", "tokenized_in_pieces")
-    return {
-        "data": {key: figures[key] for key in kept},
-        "stop_ids": stats["stop_ids"],
-        "end_of_turn_ids": stats["end_of_turn_ids"],
-        "chat_template": stats["chat_template"],
-    }
+def train(job: Job) -> Result:
+    """Train and write the adapter (or model), training.json, curve.jsonl, speed.json, a card; for objectives that judge
+    rows heldout.jsonl, with `sample_answers` samples.jsonl; TensorBoard's files.
 
-
-def _speed(trained: Trained) -> dict[str, Any]:
-    seconds = trained.seconds
-    return {
-        "training_seconds": round(seconds, 3),
-        "tokens_per_second": round(trained.tokens / seconds, 1) if seconds else None,
-        "trained_tokens_per_second": round(trained.learnt / seconds, 1) if seconds else None,
-        "resumed_from_step": trained.resumed,
-    }
-
-
-def _check(settings: Settings, held_out: Tokens | None) -> None:
-    if settings.early_stopping_patience and held_out is None:
-        raise InputError(
-            "early_stopping_patience needs validation rows", do="give data.validation or data.val_set_size"
+    `EdgeftError` when the loss is no number any more or jumps; `ModelError` for a base that cannot be opened;
+    `StorageError` when a checkpoint cannot be written; `MissingError` for hardware that is not there. When the device
+    runs out of memory, the run goes on from its last checkpoint with half as many rows at a time.
+    """
+    pieces = 1
+    while True:
+        try:
+            return _attempt(job, pieces)
+        except Exception as error:
+            if not is_out_of_memory(error) or 2 * pieces > _most_pieces(job.settings):
+                raise
+            pieces *= 2
+        release_memory()
+        rows = max(1, job.settings.micro_batch_size // pieces)
+        job.warn(
+            f"the device ran out of memory: going on with {rows} rows at a time and {pieces} times the accumulation; "
+            "the effective batch stays the same"
         )
 
 
-def _plan(job: Job, model: Any, tokens: Tokens, stats: Mapping[str, Any]) -> Plan:
+def _most_pieces(settings: Settings) -> int:
+    return settings.micro_batch_size
+
+
+def _attempt(job: Job, pieces: int) -> Result:
+    settings, stats = job.settings, files.read_json(job.dataset / "stats.json")
+    device = pick_device(job.device)
+    dtype = pick_dtype(settings.compute_dtype, device)
+    check_services(settings, device)
+    started = time.monotonic()
+    labels = _labels(job)
+    model = open_base(
+        job.base,
+        four_bit=settings.adapter == "qlora",
+        device=device,
+        dtype="float32" if settings.adapter == "full" else dtype,
+        quant_type=settings.bnb_4bit_quant_type,
+        double_quant=settings.bnb_4bit_use_double_quant,
+        labels=labels,
+    )
+    how = quantization_of(model)
+    threads = choose_threads(settings.threads, model.num_parameters())
+    with steady(threads, settings.seed), quiet():
+        opened = _open(job, model, stats, device, dtype, labels or (), pieces)
+        trained = _run(job, opened)
+        opened.tuned.model.eval()
+    training = {
+        "base": {"ref": job.base_ref, "digest": base_digest(job.base)},
+        "objective": settings.objective,
+        "quantization": how.table() if how else None,
+        "compute_dtype": dtype,
+        "device": device,
+        "settings": recorded(settings),
+        "steps": trained.steps,
+        "planned_steps": opened.plan.steps,
+        "best_step": best_step(trained.history),
+        **({"labels": list(labels)} if labels else {}),
+        **results.of_the_data(stats),
+    }
+    written.write(job.folder, opened.tuned, base_ref=job.base_ref, base=job.base, training=training)
+    rows = curve(trained.history, settings.logging_steps)
+    files.write_jsonl(job.folder / CURVE, rows)
+    keep_board(job.scratch, job.folder)
+    results.write_more(job.folder, trained.history, trained.judged)
+    said = overfitting(trained.history) if not settings.takes_best else None
+    if said:
+        job.warn(said)
+    measurements = {
+        "seconds": round(time.monotonic() - started, 3),
+        **results.speed(trained),
+        "threads": threads,
+        "rows_at_a_time": max(1, settings.micro_batch_size // pieces),
+        **peak_memory(),
+    }
+    files.write_json(job.folder / SPEED, measurements)
+    return Result(results.facts(training, rows, trained.history, trained.judged), measurements)
+
+
+def _open(
+    job: Job, model: Any, stats: Mapping[str, Any], device: str, dtype: str, labels: tuple[str, ...], pieces: int
+) -> Opened:
+    """Rows, plan, what is trained, and the objective bound to them."""
+    settings = job.settings
+    pad_id = _pad_id(model)
+    form = ROWS[settings.objective]
+    _check_form(job, form, stats)
+    rows = forms.read(form, job.dataset / "train.parquet", pad_id)
+    held = job.dataset / "validation.parquet"
+    validation = forms.read(form, held, pad_id) if held.is_file() else None
+    _check_watched(settings, validation)
+    plan = _plan(job, model, rows, stats)
+    if settings.objective not in HEADS:
+        from edgeft.training.objectives.likelihood import prepare
+
+        prepare(model)
+    tokenizer = load_tokenizer(job.base) if settings.trainable_tokens else None
+    train_batches = Batches(rows, plan.batches)
+    tuned = make(
+        model,
+        settings,
+        base=job.base,
+        tokenizer=tokenizer,
+        previous=job.previous,
+        batches=(part for index in range(len(train_batches)) for part in train_batches[index]),
+    )
+    context = Context(
+        settings=settings,
+        model=tuned.model,
+        train=rows,
+        validation=validation,
+        base=job.base,
+        stop_ids=tuple(stats["stop_ids"]),
+        labels=labels,
+        chat_template=stats.get("chat_template"),
+        files=job.files,
+        device=device,
+        dtype=dtype,
+    )
+    objective = lookup(OBJECTIVES, settings.objective, "objective").load().bind(context)
+    return Opened(plan, tuned, objective, rows, validation, device, dtype, pieces)
+
+
+def _labels(job: Job) -> tuple[str, ...] | None:
+    """The labels of the head that the objective needs; None when it needs none."""
+    if job.settings.objective == "reward":
+        return ("reward",)
+    if job.settings.objective != "classification":
+        return None
+    path = job.dataset / "labels.json"
+    if not path.is_file():
+        raise InputError("the dataset has no labels.json", where=path, do="give data of the type classification")
+    found = files.read_json(path)
+    return tuple(found["labels"] if isinstance(found, dict) else found)
+
+
+def _check_form(job: Job, form: str, stats: Mapping[str, Any]) -> None:
+    given = stats.get("rows_form", "language")
+    if given != form:
+        raise InputError(
+            f"objective {job.settings.objective} learns from {form} rows, the dataset has {given} rows",
+            where=job.dataset,
+        )
+
+
+def _check_watched(settings: Settings, validation: forms.Rows | None) -> None:
+    for key in ("early_stopping_patience", "keep_best", "sample_answers"):
+        if getattr(settings, key) and validation is None:
+            raise InputError(f"{key} needs validation rows", do="give data.validation or data.val_set_size")
+
+
+def _plan(job: Job, model: Any, rows: forms.Rows, stats: Mapping[str, Any]) -> Plan:
     settings, length = job.settings, int(stats["sequence_len"])
-    packs = bool(stats["sample_packing"]) and packs_exactly(model)
-    budget = settings.micro_batch_size * length if stats["sample_packing"] and not packs else None
+    asked = bool(stats.get("sample_packing")) and ROWS[settings.objective] == "language"
+    packs = asked and packs_exactly(model)
+    budget = settings.micro_batch_size * length if asked and not packs else None
     if budget is not None:
         job.warn(
             "this model lets rows in one sequence see each other, so they are not packed: batches of rows of like "
             f"length, up to {budget} tokens each"
         )
     return make_plan(
-        tokens.lengths,
+        rows.lengths,
         micro_batch_size=settings.micro_batch_size,
         accumulation=settings.gradient_accumulation_steps,
         epochs=settings.num_epochs,
@@ -168,76 +262,78 @@ def _plan(job: Job, model: Any, tokens: Tokens, stats: Mapping[str, Any]) -> Pla
         seed=settings.seed,
         pack_into=length if packs else None,
         token_budget=budget,
+        tokens_per_step=settings.tokens_per_step,
     )
 
 
-def _adapted(model: Any, settings: Settings) -> Any:
-    tuned = add_lora(
-        model,
-        r=settings.lora_r,
-        alpha=settings.lora_alpha,
-        dropout=settings.lora_dropout,
-        targets=settings.lora_target_modules,
-    )
-    if settings.gradient_checkpointing:
-        tuned.enable_input_require_grads()
-        tuned.gradient_checkpointing_enable({"use_reentrant": False})
-    return tuned
-
-
-def _run(
-    job: Job,
-    plan: Plan,
-    model: Any,
-    objective: Any,
-    arguments: Any,
-    tokens: Tokens,
-    held_out: Tokens | None,
-    device: str,
-) -> Trained:
+def _run(job: Job, opened: Opened) -> Trained:
     """The loop, from the last checkpoint if there is one."""
-    from edgeft.training.trainer import Task, make_trainer
+    from edgeft.training.trainer import Task, judge_rows, make_trainer
 
-    settings = job.settings
-    collator = Collator(tokens, plan.batches, _pad_id(model))
-    per_step = _tokens_per_step(collator, plan.accumulation)
+    settings, plan = job.settings, opened.plan
+    most = None
+    if settings.tokens_per_step or opened.pieces > 1:
+        most = max(1, settings.micro_batch_size // opened.pieces)
+    batches = Batches(opened.train, plan.batches, most)
+    per_step = _tokens_per_step(batches, plan.accumulation)
+    digest = _digest(job, plan)
+    board = Board(job.scratch)
     watch = Watch(
         Schedule(
             steps=plan.steps,
             evaluate_at=_evaluations(settings, plan),
             save_every=settings.save_steps,
             patience=settings.early_stopping_patience,
+            spike=None if settings.objective == "grpo" else settings.max_loss_ratio,
             tokens=[0, *accumulate(step[0] for step in per_step)],
         ),
         listen=job.listen,
         learning_rate=settings.learning_rate,
     )
-    what = {"settings": _recorded(settings), "batches": plan.batches, "base": base_digest(job.base)}
-    digest = files.digest_text(files.canonical_json(what))
-    held = _validation(settings, held_out, _pad_id(model))
-    trainer = make_trainer(Task(model, objective, collator, held, watch, job.scratch, digest, device), arguments)
+    arguments = training_arguments(
+        settings, steps=plan.steps, device=opened.device, dtype=opened.dtype, output=job.scratch
+    )
+    held = _validation(settings, opened.validation, max(1, settings.micro_batch_size // opened.pieces))
+    task = Task(
+        opened.tuned.model, opened.objective, batches, held, watch, job.scratch, digest, opened.device, settings, board,
+        results.sampler(job, opened.tuned.model, opened.device) if settings.sample_answers else None,
+    )  # fmt: skip
+    trainer = make_trainer(task, arguments)
+    before = judge_rows(trainer, task)
     begun = time.monotonic()
-    first = _walk(trainer, checkpoints.latest(job.scratch, digest), settings.early_stopping_patience)
-    if settings.early_stopping_patience:
+    first = _walk(trainer, checkpoints.latest(job.scratch, digest), watch, settings.early_stopping_patience)
+    seconds = time.monotonic() - begun
+    if settings.takes_best:
         trainer.best.put_back()
+    board.close()
     done = per_step[first : trainer.state.global_step]
     return Trained(
         history=trainer.state.log_history,
         steps=trainer.state.global_step,
-        seconds=time.monotonic() - begun,
+        seconds=seconds,
         tokens=sum(step[0] for step in done),
         learnt=sum(step[1] for step in done),
         resumed=first,
+        judged=results.compared(before, judge_rows(trainer, task)),
     )
 
 
-def _walk(trainer: Any, checkpoint: Path | None, patience: int | None) -> int:
+def _digest(job: Job, plan: Plan) -> str:
+    """Of everything that the result depends on: a checkpoint of something else is not gone on with."""
+    what: dict[str, Any] = {"settings": recorded(job.settings), "batches": plan.batches, "base": base_digest(job.base)}
+    if job.previous is not None:
+        what["previous"] = files.digest_file(job.previous / "adapter_model.safetensors")
+    return files.digest_text(files.canonical_json(what))
+
+
+def _walk(trainer: Any, checkpoint: Path | None, watch: Watch, patience: int | None) -> int:
     """Train to the end, from a checkpoint if there is one; the step begun from."""
     if checkpoint is None:
         trainer.train()
         return 0
     state = files.read_json(checkpoint / "trainer_state.json")
     trainer.best.load(checkpoint)
+    watch.saved_step = int(state["global_step"])
     if is_patience_over(state["log_history"], patience):
         trainer._load_from_checkpoint(str(checkpoint))  # it had stopped before it was killed
         trainer.state.log_history, trainer.state.global_step = state["log_history"], int(state["global_step"])
@@ -246,9 +342,9 @@ def _walk(trainer: Any, checkpoint: Path | None, patience: int | None) -> int:
     return int(state["global_step"])
 
 
-def _tokens_per_step(collator: Collator, accumulation: int) -> list[tuple[int, int]]:
+def _tokens_per_step(batches: Batches, accumulation: int) -> list[tuple[int, int]]:
     """(tokens, trained tokens) of each optimizer step."""
-    counts = [collator.counts(index) for index in range(len(collator))]
+    counts = [batches.counts(index) for index in range(len(batches))]
     steps = [counts[at : at + accumulation] for at in range(0, len(counts), accumulation)]
     return [(sum(tokens for tokens, _ in step), sum(learnt for _, learnt in step)) for step in steps]
 
@@ -260,11 +356,10 @@ def _evaluations(settings: Settings, plan: Plan) -> frozenset[int]:
     return frozenset({*range(settings.eval_steps, plan.steps, settings.eval_steps), plan.steps})
 
 
-def _validation(settings: Settings, held_out: Tokens | None, pad_id: int) -> Collator | None:
+def _validation(settings: Settings, held_out: forms.Rows | None, rows: int) -> Batches | None:
     if held_out is None:
         return None
-    longest = max(held_out.lengths)
-    return Collator(held_out, evaluation_batches(held_out.lengths, 2 * settings.micro_batch_size * longest), pad_id)
+    return Batches(held_out, evaluation_batches(held_out.lengths, 2 * rows * max(held_out.lengths)))
 
 
 def _pad_id(model: Any) -> int:
@@ -273,22 +368,10 @@ def _pad_id(model: Any) -> int:
     return int(pad) if isinstance(pad, int) and pad >= 0 else 0
 
 
-def _recorded(settings: Settings) -> dict[str, Any]:
+def recorded(settings: Settings) -> dict[str, Any]:
     """The settings that the result depends on, as training.json keeps them."""
-    skipped = {"threads", "save_steps"}
+    skipped = {"threads", "save_steps", "save_total_limit", "report_to"}
     return {key: value for key, value in asdict(settings).items() if key not in skipped}
 
 
-def _facts(training: Mapping[str, Any], rows: list[dict[str, Any]], history: list[dict[str, Any]]) -> dict[str, Any]:
-    points = [row for row in rows if "loss" in row]
-    evaluations = losses(history)
-    return {
-        "base": training["base"]["ref"],
-        "steps": training["steps"],
-        "loss": points[-1]["loss"] if points else None,
-        "eval_loss": float(f"{evaluations[-1][1]:.7g}") if evaluations else None,
-        "best_eval_loss": float(f"{min(loss for _, loss in evaluations):.7g}") if evaluations else None,
-        "stop_ids": training["stop_ids"],
-        "quantized": bool(training["quantization"]),
-        "compute_dtype": training["compute_dtype"],
-    }
+__all__ = ["CURVE", "SPEED", "Job", "Result", "train"]

@@ -1,56 +1,61 @@
 """transformers' `Trainer`, told what it cannot know: our batches, our loss, whole checkpoints, an exact validation
 loss.
 
-TRL's `SFTTrainer` is not used for the loop: on a CPU it computes entropy and token accuracy of every position at
-every step (measured: a third of the step of a small model). Its fused head is used where logits would be large; see
-`objectives.sft`. Called by `edgeft.training.run`.
+TRL's trainers are not used for the loop: on a CPU its `SFTTrainer` computes entropy and token accuracy of every
+position at every step (measured: a third of the step of a small model), and none of them resumes to the same bytes. Its
+fused head is used where logits would be large; see `objectives.likelihood`. Called by `edgeft.training.run`.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edgeft import files
 from edgeft.training import checkpoints
-from edgeft.training.batches import Collator
-from edgeft.training.watch import Watch, best_step, is_patience_over
+from edgeft.training.adapter import put, values
+from edgeft.training.arguments import Settings
+from edgeft.training.batches import Batches
+from edgeft.training.board import Board
+from edgeft.training.objectives import Bound
+from edgeft.training.watch import FIGURE, Watch, best_step, is_patience_over
 
 BEST = "best.safetensors"
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a Trainer is made for. `settings` is a digest of everything that the result depends on."""
+    """What a Trainer is made for. `digest` is one of everything that the result depends on."""
 
-    model: Any  # the peft model
-    objective: Any
-    train: Collator
-    validation: Collator | None
+    model: Any  # the peft model, or the whole one
+    objective: Bound
+    train: Batches
+    validation: Batches | None
     watch: Watch
     scratch: Path
-    settings: str
+    digest: str
     device: str
+    settings: Settings = field(default_factory=Settings)
+    board: Board = field(default_factory=lambda: Board(None))
+    samples: Any = None  # () -> the model's answers, to be kept in the history
 
 
 class BestWeights:
-    """The adapter's values at the lowest validation loss, kept in memory and with each checkpoint."""
+    """The trained values at the lowest validation loss, kept in memory and with each checkpoint."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
         self._tensors: dict[str, Any] | None = None
 
     def take(self) -> None:
-        self._tensors = {name: tensor.detach().cpu().clone() for name, tensor in self._current().items()}
+        self._tensors = {name: tensor.detach().cpu().clone() for name, tensor in values(self._model).items()}
 
     def put_back(self) -> None:
-        from peft import set_peft_model_state_dict
-
         if self._tensors is not None:
-            set_peft_model_state_dict(self._model, self._tensors)
+            put(self._model, self._tensors)
 
     def save(self, folder: Path) -> None:
         from safetensors.torch import save_file
@@ -63,12 +68,6 @@ class BestWeights:
 
         if (folder / BEST).is_file():
             self._tensors = load_file(folder / BEST)
-
-    def _current(self) -> Mapping[str, Any]:
-        from peft import get_peft_model_state_dict
-
-        found: Mapping[str, Any] = get_peft_model_state_dict(self._model)
-        return found
 
 
 def make_trainer(task: Task, arguments: Any) -> Any:
@@ -86,6 +85,7 @@ def make_trainer(task: Task, arguments: Any) -> Any:
             control.should_save = task.watch.wants_checkpoint(state.global_step)
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            task.board.add({**(logs or {}), "step": state.global_step})
             if logs and "loss" in logs:
                 task.watch.step_done(state.global_step, float(logs["loss"]), state.log_history)
 
@@ -98,24 +98,42 @@ def make_trainer(task: Task, arguments: Any) -> Any:
 
         best = BestWeights(task.model)
 
+        def training_step(self, model: Any, inputs: Sequence[Any], num_items_in_batch: Any = None) -> Any:
+            """The parts of a micro-batch one after the other: their gradients add up."""
+            return sum(super(Edged, self).training_step(model, part, num_items_in_batch) for part in inputs)
+
         def compute_loss(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
             return task.objective.loss_sum(model, inputs) / num_items_in_batch
 
         def _get_num_items_in_batch(self, batch_samples: Sequence[Any], device: Any) -> Any:
-            """Trained tokens of an optimizer step: its micro-batches weigh by their tokens, not each the same."""
-            return sum((batch["targets"] != -100).sum() for batch in batch_samples).to(device)  # type: ignore[union-attr]
+            """Items of an optimizer step: its micro-batches weigh by their tokens (or rows), not each the same."""
+            return sum(task.objective.items(part).to(device) for parts in batch_samples for part in parts)
 
         def floating_point_ops(self, inputs: Any) -> int:
             return 0  # counts the model's parameters anew for every batch otherwise
 
+        def create_optimizer(self, model: Any = None) -> Any:
+            if self.optimizer is None and task.settings.loraplus_lr_ratio:
+                self.optimizer = _lora_plus(self, task)
+            return super().create_optimizer(model)
+
+        def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+            if "loss" in logs:
+                for name, told in task.objective.figures.items():
+                    if told:
+                        logs[FIGURE + name] = sum(told) / len(told)
+                    told.clear()
+            super().log(logs, start_time)
+
         def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-            assert task.validation is not None
-            metrics = {"eval_loss": validation_loss(self, task)}
+            metrics = held_out(self, task)
             self.log(dict(metrics))
+            if task.samples is not None:
+                self.state.log_history.append({"step": self.state.global_step, "samples": task.samples()})
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-            if best_step(self.state.log_history) == self.state.global_step and task.watch.schedule.patience:
+            if best_step(self.state.log_history) == self.state.global_step and task.settings.takes_best:
                 self.best.take()
             return metrics
 
@@ -128,11 +146,11 @@ def make_trainer(task: Task, arguments: Any) -> Any:
                 files.remove_tree(task.scratch / checkpoints.PARTIAL)
                 super()._save_checkpoint(model, trial)
                 self.best.save(task.scratch / checkpoints.PARTIAL / name)
-                checkpoints.settle(task.scratch, name, task.settings)
-            task.watch.saved = _now()
+                checkpoints.settle(task.scratch, name, task.digest, task.settings.save_total_limit)
+            task.watch.saved, task.watch.saved_step = _now(), self.state.global_step
 
         def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-            """The adapter only: no model card, no pickled arguments."""
+            """The adapter only (or the whole model): no model card, no pickled arguments."""
             assert output_dir is not None
             Path(output_dir).mkdir(parents=True, exist_ok=True)
             task.model.save_pretrained(output_dir, safe_serialization=True)
@@ -141,32 +159,75 @@ def make_trainer(task: Task, arguments: Any) -> Any:
         return batches[0]
 
     trainer = Edged(model=task.model, args=arguments, train_dataset=task.train, data_collator=single)
-    trainer.model_accepts_loss_kwargs = True  # the loss is already divided by the tokens of the whole step
+    trainer.model_accepts_loss_kwargs = True  # the loss is already divided by the items of the whole step
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     trainer.add_callback(Callback())
     return trainer
 
 
-def validation_loss(trainer: Any, task: Task) -> float:
-    """Nats per trained token over the whole validation split: each token weighs the same. Draws no random number."""
+def _lora_plus(trainer: Any, task: Task) -> Any:
+    """The recipe's optimizer with LoRA+'s rates (Hayou et al. 2024, arXiv:2402.12354), by peft."""
+    from peft.optimizers import create_loraplus_optimizer
+
+    kind, options = trainer.get_optimizer_cls_and_kwargs(trainer.args, task.model)
+    rate = options.pop("lr")
+    return create_loraplus_optimizer(
+        task.model,
+        kind,
+        lr=rate,
+        loraplus_lr_ratio=task.settings.loraplus_lr_ratio,
+        loraplus_weight_decay=task.settings.weight_decay,
+        **options,
+    )
+
+
+def held_out(trainer: Any, task: Task) -> dict[str, float]:
+    """{"eval_loss": nats (or what the objective minimises) per item over the whole validation split, each weighing the
+    same; "eval_NAME": means of what it judges}. Draws no random number."""
+    total, count = 0.0, 0.0
+    judged: dict[str, list[float]] = {}
+    loss = task.objective.held_out or task.objective.loss_sum
+    for _, part in _validation_parts(trainer, task):
+        total += float(loss(trainer.model, part))
+        count += float(task.objective.items(part))
+        if task.objective.judge is not None:
+            for name, told in task.objective.judge(trainer.model, part).items():
+                judged.setdefault(name, []).extend(told)
+    for told in task.objective.figures.values():
+        told.clear()
+    means = {f"eval_{name}": sum(judged[name]) / len(judged[name]) for name in ("accuracy", "reward") if name in judged}
+    return {"eval_loss": total / count, **means}
+
+
+def judge_rows(trainer: Any, task: Task) -> dict[str, dict[str, float]]:
+    """Row id -> what the objective finds of it on the validation split; empty for objectives that judge nothing."""
+    found: dict[str, dict[str, float]] = {}
+    if task.objective.judge is None or task.validation is None:
+        return found
+    for names, part in _validation_parts(trainer, task):
+        judged = task.objective.judge(trainer.model, part)
+        for index, name in enumerate(names):
+            found[name] = {key: told[index] for key, told in judged.items()}
+    return found
+
+
+def _validation_parts(trainer: Any, task: Task) -> Any:
+    """(ids, part on the device) of each validation batch, the model in eval mode, without gradients."""
     import torch
 
     assert task.validation is not None
     model = trainer.model
     was_training = model.training
     model.eval()
-    total, count = 0.0, 0
     try:
-        with torch.no_grad():
-            for index in range(len(task.validation)):
-                batch = {name: tensor.to(task.device) for name, tensor in task.validation[index].items()}
-                with trainer.compute_loss_context_manager(), _autocast(trainer, task.device):
-                    total += float(task.objective.loss_sum(model, batch))
-                count += int((batch["targets"] != -100).sum())
+        for index in range(len(task.validation)):
+            (part,) = task.validation[index]
+            part = {name: tensor.to(task.device) for name, tensor in part.items()}
+            with torch.no_grad(), trainer.compute_loss_context_manager(), _autocast(trainer, task.device):
+                yield task.validation.names(index), part
     finally:
         model.train(was_training)
-    return total / count
 
 
 def _autocast(trainer: Any, device: str) -> Any:

@@ -7,6 +7,7 @@ the clock, except when to save: a checkpoint may come at any step without changi
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ from edgeft.errors import EdgeftError
 from edgeft.progress import Listener, Progress, silent
 
 _SAVE_SECONDS = 60.0
+FIGURE = "figure_"  # what an objective tells beside the loss, in the Trainer's history
+_SPIKE_STEPS = 20
+_SPIKE_FLOOR = 1.0  # nats: a loss near 0 may well be ten times the one before
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Schedule:
     evaluate_at: frozenset[int]
     save_every: int | None = None  # None: where it is evaluated, and once a minute
     patience: int | None = None
+    spike: float | None = None  # see `is_spike`
     tokens: Sequence[int] = (0,)  # tokens of the steps so far: tokens[n] after n steps
 
 
@@ -53,25 +58,58 @@ def curve(history: Sequence[Mapping[str, Any]], every: int) -> list[dict[str, An
     Values are rounded to 7 significant digits, which is what float32 carries."""
     rows: list[dict[str, Any]] = []
     pending: list[float] = []
+    figures: dict[str, list[float]] = {}
     last = max((int(entry["step"]) for entry in history if "loss" in entry), default=0)
     for entry in history:
         step = int(entry["step"])
         if "loss" in entry:
             pending.append(float(entry["loss"]))
+            for name, value in entry.items():
+                if name.startswith(FIGURE):
+                    figures.setdefault(name.removeprefix(FIGURE), []).append(float(value))
             if step % every == 0 or step == last:
                 mean = _rounded(sum(pending) / len(pending))
-                rows.append({"step": step, "loss": mean, "learning_rate": _rounded(entry["learning_rate"])})
-                pending = []
+                row = {"step": step, "loss": mean, "learning_rate": _rounded(entry["learning_rate"])}
+                rows.append(row | {name: _rounded(sum(told) / len(told)) for name, told in sorted(figures.items())})
+                pending, figures = [], {}
         if "eval_loss" in entry:
+            told = {name: _rounded(value) for name, value in entry.items() if name.startswith("eval_")}
             if rows and rows[-1]["step"] == step:
-                rows[-1]["eval_loss"] = _rounded(entry["eval_loss"])
+                rows[-1] |= told
             else:
-                rows.append({"step": step, "eval_loss": _rounded(entry["eval_loss"])})
+                rows.append({"step": step, **told})
     return rows
 
 
 def _rounded(value: float) -> float:
     return float(f"{float(value):.7g}")
+
+
+def is_spike(history: Sequence[Mapping[str, Any]], loss: float, ratio: float | None) -> bool:
+    """Whether `loss` is `ratio` times the median of the last 20 steps before it (and well above it)."""
+    before = [float(entry["loss"]) for entry in history if "loss" in entry][-_SPIKE_STEPS - 1 : -1]
+    if ratio is None or len(before) < _SPIKE_STEPS:
+        return False
+    usual = statistics.median(before)
+    return loss > ratio * usual and loss > usual + _SPIKE_FLOOR
+
+
+def overfitting(history: Sequence[Mapping[str, Any]]) -> str | None:
+    """What to say when the validation loss has risen well above its best while the training loss went on falling."""
+    found, best = losses(history), best_step(history)
+    if best is None or len(found) < 2:
+        return None
+    lowest, last = dict(found)[best], found[-1]
+    trained = [float(entry["loss"]) for entry in history if "loss" in entry and int(entry["step"]) > best]
+    half = len(trained) // 2
+    if last[1] < lowest + 0.05 * abs(lowest) or half < 1:
+        return None
+    if statistics.mean(trained[half:]) > statistics.mean(trained[:half]):
+        return None
+    return (
+        f"overfitting: the validation loss rose from {lowest:.4f} (step {best}) to {last[1]:.4f} (step {last[0]}) "
+        "while the training loss fell; train fewer steps, or write keep_best: true or early_stopping_patience"
+    )
 
 
 @dataclass
@@ -83,6 +121,7 @@ class Watch:
     learning_rate: float = 0.0
     started: float = field(default_factory=time.monotonic)
     saved: float = field(default_factory=time.monotonic)
+    saved_step: int = 0
     first_step: int | None = None
 
     def wants_evaluation(self, step: int) -> bool:
@@ -98,8 +137,15 @@ class Watch:
         """Say where the training is; an `EdgeftError` when the loss is no number any more."""
         if not math.isfinite(loss):
             raise EdgeftError(
-                f"the training diverged: the loss of step {step} is {loss}",
+                f"the training diverged: the loss of step {step} is {loss}; the last good checkpoint is that of step "
+                f"{self.saved_step}",
                 do=f"lower learning_rate (now {self.learning_rate:g}), or look at the rows with: edgeft data show",
+            )
+        if is_spike(history, loss, self.schedule.spike):
+            raise EdgeftError(
+                f"the loss jumped to {loss:.4f} in step {step}; the last good checkpoint is that of step "
+                f"{self.saved_step}",
+                do=f"lower learning_rate (now {self.learning_rate:g}), or write max_loss_ratio: null to go on",
             )
         now = time.monotonic()
         if self.first_step is None:  # the first step warms caches up: it is not counted into the speed

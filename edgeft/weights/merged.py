@@ -11,6 +11,7 @@ from typing import Any
 
 from edgeft.errors import ModelError
 from edgeft.files import read_json
+from edgeft.weights.adapter import CONFIG as ADAPTER_CONFIG
 from edgeft.weights.adapter import Adapter, Tokens, open_adapter
 from edgeft.weights.checkpoint import open_checkpoint, read_config
 from edgeft.weights.deferred import Deferred, Weights
@@ -75,6 +76,8 @@ def open_weights(base: Path, adapter: Path | None = None, *, merge_base: str = "
                 held them; "pristine": as the checkpoint has them. Raises `ModelError` for what does not fit together.
     """
     _check_merge_base(merge_base)
+    if adapter is not None and (adapter / "config.json").is_file() and not (adapter / ADAPTER_CONFIG).is_file():
+        base, adapter = adapter, None  # full fine-tuning: a checkpoint of its own takes the base's place
     if adapter is None:
         tensors, _ = _base(base, read_config(base))
         return {name: _checked(tensor) for name, tensor in tensors.items()}

@@ -163,7 +163,7 @@ def test_an_unknown_export_gets_a_suggestion(capsys: Captured) -> None:
 
 
 def test_train_takes_the_recipe_s_keys_and_checks_them(tmp_path: Path, capsys: Captured) -> None:
-    from edgeft.recipe.schema import TrainSection
+    from edgeft.recipe.training import TrainSection
 
     assert main(["train", "--help"]) == 0
     shown = capsys.readouterr().out

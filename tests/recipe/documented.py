@@ -22,6 +22,7 @@ TITLES = {
     "data.datasets.*": "An entry of `data.datasets`, `data.validation`, `data.test`",
     "data.checks": "`data.checks:`",
     "train": "`train:`",
+    "train.rewards.*": "A reward below `train.rewards`",
     "merge": "`merge:`",
     "eval": "`eval:`",
     "eval.suites.*": "A suite below `eval.suites`",
@@ -92,6 +93,8 @@ def table(model: type[BaseModel]) -> Iterator[str]:
     yield "| key | type | default | |"
     yield "|---|---|---|---|"
     for name, info in model.model_fields.items():
+        if name == "earlier_phases":  # filled from a list in `train:`
+            continue
         kind = "a list of names, or names with options" if name == "export" else type_words(info.annotation)
         yield f"| `{name}` | {kind}{range_words(info)} | {default_words(info)} | {info.description} |"
 
@@ -100,7 +103,7 @@ def keys() -> str:
     """Everything between the marks."""
     lines: list[str] = []
     for place, model in sections().items():
-        if place not in SAME:
+        if place not in SAME and not place.startswith(("earlier_phases", "train.data")):
             lines += [f"### {TITLES[place]}", "", *table(model), ""]
     return "\n".join([BEGIN, "", *lines, END])
 

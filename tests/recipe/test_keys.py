@@ -6,12 +6,12 @@ import pytest
 
 from edgeft.recipe.keys import ALIASES, every_key, hint, pattern, sections
 from edgeft.recipe.names import VALUES
-from edgeft.recipe.schema import Recipe, Suite, TrainSection
+from edgeft.recipe.schema import Phase, Recipe, Suite
 
 
 def test_sections_are_found_by_looking_at_the_models() -> None:
     assert sections()[""] is Recipe
-    assert sections()["train"] is TrainSection
+    assert sections()["train"] is Phase
     assert sections()["eval.suites.*"] is Suite
 
 

@@ -278,6 +278,48 @@ OVERRIDES |= {
     if info.default == "error"
 }
 OVERRIDES |= {"data.near_threshold": ("0.5", {"data"}), "data.labels": ("[a, b]", {"data"})}
+TRAIN |= {
+    "bnb_4bit_quant_type": "fp4",
+    "bnb_4bit_use_double_quant": "false",
+    "lora_layers": "[0, 1]",
+    "lora_init": "gaussian",
+    "use_rslora": "true",
+    "use_dora": "true",
+    "loraplus_lr_ratio": "4",
+    "trainable_tokens": "[a]",
+    "tokens_per_step": "99",
+    "min_lr_ratio": "0.5",
+    "use_liger": "true",
+    "keep_best": "true",
+    "max_loss_ratio": "3",
+    "sample_answers": "2",
+    "save_total_limit": "2",
+    "report_to": "[wandb]",
+}
+# Keys of some objectives: the value, and what makes it one of theirs.
+OF_OBJECTIVES = {
+    "train.objective": ["cpt"],
+    "train.beta": ["0.5", "objective=dpo"],
+    "train.dpo_loss": ["ipo", "objective=dpo"],
+    "train.label_smoothing": ["0.1", "objective=dpo"],
+    "train.desirable_weight": ["2", "objective=kto"],
+    "train.undesirable_weight": ["2", "objective=kto"],
+    "train.rewards": ["[{type: exact_match}, {type: exact_match}]", "objective=grpo", "rewards=[{type: exact_match}]"],
+    "train.num_generations": ["3", "objective=grpo", "rewards=[{type: exact_match}]"],
+    "train.max_completion_length": ["3", "objective=grpo", "rewards=[{type: exact_match}]"],
+    "train.temperature": ["0.5", "objective=grpo", "rewards=[{type: exact_match}]"],
+    "train.grpo_loss": ["bnpo", "objective=grpo", "rewards=[{type: exact_match}]"],
+    "train.class_weights": ["balanced", "objective=classification"],
+    "train.teacher": ["builtin:sprout", "objective=distill", "teacher=other"],
+    "train.distill_kl": ["reverse", "objective=distill", "teacher=builtin:sprout"],
+    "train.distill_temperature": ["2", "objective=distill", "teacher=builtin:sprout"],
+    "train.distill_alpha": ["0.5", "objective=distill", "teacher=builtin:sprout"],
+}
+REWARDS = {
+    "pattern": "type: regex, pattern: a+",
+    "path": "type: json_schema, path: schema.json",
+    "allow_code": "type: python, path: mine.py, allow_code: true",
+}
 OVERRIDES |= {f"train.{key}": (value, {"train"}) for key, value in TRAIN.items()}
 OVERRIDES["train.adapter"] = ("lora", {"train", *MADE})  # the merge base follows from it
 # Sections, told by their keys; sizes that exclude the splits above; and what decides which targets there are.
@@ -317,7 +359,37 @@ def changed(before: dict[str, Target], after: dict[str, Target]) -> set[str]:
 
 
 def test_every_key_of_the_schema_is_tried_below() -> None:
-    assert set(every_key()) == set(OVERRIDES) | STRUCTURE | set(SIZES) | {"export.*.with_base"}
+    phases = {key for key in every_key() if key.startswith(("earlier_phases", "train.data"))}  # in test_phases.py
+    phases |= {"train.name", "train.previous"}
+    tried = set(OVERRIDES) | set(OF_OBJECTIVES) | STRUCTURE | set(SIZES) | {"export.*.with_base"} | phases
+    assert set(every_key()) == tried | {f"train.rewards.*.{key}" for key in ("type", "weight", *REWARDS)}
+
+
+@pytest.mark.parametrize("key", OF_OBJECTIVES)
+def test_each_key_of_an_objective_reaches_the_training(key: str, tmp_path: Path) -> None:
+    value, *more = OF_OBJECTIVES[key]
+    given = [f"train.{entry}" for entry in more if f"train.{entry}".partition("=")[0] != key]
+    plain = FULL.partition("merge:")[0] if "objective=classification" in more else FULL
+    start = [f"train.{entry}" for entry in more] if key in ("train.rewards", "train.teacher") else given
+    before, after = targets(tmp_path, plain, *start), targets(tmp_path, plain, *given, f"{key}={value}")
+    found = changed(before, after)
+    assert "train" in found
+    assert found <= {"train", "data"}
+
+
+@pytest.mark.parametrize("key", REWARDS)
+def test_each_key_of_a_reward_reaches_the_training(key: str, tmp_path: Path) -> None:
+    written = REWARDS[key]
+    target = targets(tmp_path, FULL, "train.objective=grpo", f"train.rewards=[{{{written}, weight: 3}}]")["train"]
+    (reward,) = target.params.rewards  # type: ignore[attr-defined]
+    assert getattr(reward, key)
+    assert reward.weight == 3
+    assert ("rewards.0" in target.sources) == (reward.path is not None)
+
+
+def test_a_teacher_is_a_source(tmp_path: Path) -> None:
+    target = targets(tmp_path, FULL, "train.objective=distill", "train.teacher=builtin:sprout")["train"]
+    assert target.sources["teacher"].ref == "builtin:sprout"
 
 
 def test_who_quantizes_builds_nothing_again(tmp_path: Path) -> None:

@@ -52,7 +52,14 @@ def dataset_artifact(folder: Path) -> Artifact:
 
 
 def run_training(
-    folder: Path, base: Path, dataset: Path, *, scratch: Path | None = None, listen: Listener = silent, **settings: Any
+    folder: Path,
+    base: Path,
+    dataset: Path,
+    *,
+    scratch: Path | None = None,
+    listen: Listener = silent,
+    job: Mapping[str, Any] | None = None,
+    **settings: Any,
 ) -> Result:
     """Train into `folder`; a few quick steps unless told otherwise."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,10 +74,14 @@ def run_training(
         "threads": 1,
         "logging_steps": 2,
     }
-    job = Job(base, "tiny", dataset, folder, scratch, Settings(**{**defaults, **settings}), listen=listen)
-    return train(job)
+    wanted = Settings(**{**defaults, **settings})
+    return train(Job(base, "tiny", dataset, folder, scratch, wanted, listen=listen, **(job or {})))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     """The reproducible files of an adapter."""
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name != "speed.json"}
+    return {
+        path.name: path.read_bytes()
+        for path in sorted(folder.iterdir())
+        if path.name not in ("speed.json", "tensorboard")
+    }

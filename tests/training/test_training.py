@@ -19,8 +19,9 @@ from edgeft.pipeline.stage import Inputs, Work
 from edgeft.progress import Progress
 from edgeft.stages import train as stage
 from edgeft.training.arguments import Settings, optimizer_name, training_arguments, warmup_steps
-from edgeft.training.batches import Collator, evaluation_batches, make_plan
-from edgeft.training.objectives import sft
+from edgeft.training.batches import Batches, evaluation_batches, make_plan
+from edgeft.training.forms.language import Language
+from edgeft.training.objectives import likelihood, sft
 from edgeft.training.watch import Schedule, Watch, curve, is_patience_over
 from tests.training.made import contents, dataset_artifact, make_dataset, run_training
 
@@ -66,7 +67,7 @@ def test_evaluation_batches_keep_to_the_tokens() -> None:
 @pytest.fixture(scope="module")
 def model(tiny_llama: Path) -> Any:
     opened = open_base(tiny_llama, device="cpu")
-    sft.prepare(opened)
+    likelihood.prepare(opened)
     return opened
 
 
@@ -81,28 +82,28 @@ def expected_loss(model: Any, tokens: Tokens, rows: range) -> float:
     return total
 
 
-def summed(model: Any, collator: Collator, most: int = 1 << 26) -> float:
+def summed(model: Any, collator: Batches, most: int = 1 << 26) -> float:
     with torch.no_grad():
-        return sum(float(sft.loss_sum(model, collator[i], most_logits=most)) for i in range(len(collator)))
+        return sum(float(sft.loss_sum(model, collator[i][0], most_logits=most)) for i in range(len(collator)))
 
 
 @pytest.mark.parametrize("most", [1 << 26, 0])
 def test_the_loss_is_transformers_own(model: Any, tiny_dataset: Path, most: int) -> None:
     """In padded batches, cut behind the last trained token, through the model's head and through TRL's fused one."""
     tokens = read_tokens(tiny_dataset / "train.parquet")
-    collator = Collator(tokens, plan(tokens.lengths, epochs=1).batches, pad_id=0)
+    collator = Batches(Language(tokens, 0), plan(tokens.lengths, epochs=1).batches)
     assert summed(model, collator, most) == pytest.approx(expected_loss(model, tokens, range(len(tokens))), rel=1e-5)
 
 
 def test_packed_rows_do_not_see_each_other(model: Any, packed_dataset: Path) -> None:
     tokens = read_tokens(packed_dataset / "train.parquet")
     made = plan(tokens.lengths, epochs=1, micro_batch_size=2, pack_into=256)
-    collator = Collator(tokens, made.batches, pad_id=0)
+    collator = Batches(Language(tokens, 0), made.batches)
     assert max(len(sequence) for batch in made.batches for sequence in batch) > 2
     expected = expected_loss(model, tokens, range(len(tokens)))
     assert summed(model, collator) == pytest.approx(expected, rel=1e-5)
     without = [
-        {key: value for key, value in collator[i].items() if key != "position_ids"} for i in range(len(collator))
+        {key: value for key, value in collator[i][0].items() if key != "position_ids"} for i in range(len(collator))
     ]
     with torch.no_grad():
         leaking = sum(float(sft.loss_sum(model, batch)) for batch in without)
@@ -138,9 +139,12 @@ def test_it_learns_and_writes_the_files_of_the_contract(tiny_llama: Path, tiny_d
     said: list[Progress] = []
     outcome = stage.run(params, inputs, Work(folder, scratch, listen=said.append))
     assert outcome.kind == "adapter"
-    assert outcome.volatile == ("speed.json",)
+    assert outcome.volatile[0] == "speed.json"
+    assert all(name.startswith("tensorboard/") for name in outcome.volatile[1:])
+    assert len(outcome.volatile) == 2
     assert sorted(path.name for path in folder.iterdir()) == [
-        "README.md", "adapter_config.json", "adapter_model.safetensors", "curve.jsonl", "speed.json", "training.json",
+        "README.md", "adapter_config.json", "adapter_model.safetensors", "curve.jsonl", "speed.json",
+        "tensorboard", "training.json",
     ]  # fmt: skip
     rows = [json.loads(line) for line in (folder / "curve.jsonl").read_text().splitlines()]
     evaluations = [row["eval_loss"] for row in rows if "eval_loss" in row]
@@ -155,7 +159,7 @@ def test_it_learns_and_writes_the_files_of_the_contract(tiny_llama: Path, tiny_d
     config = json.loads((folder / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "tiny"
     assert config["target_modules"] == sorted(config["target_modules"])
-    for path in folder.iterdir():
+    for path in folder.rglob("*.json*"):
         assert str(tmp_path).encode() not in path.read_bytes(), path.name
 
 
@@ -170,19 +174,29 @@ def test_the_validation_loss_is_that_of_the_written_adapter(
     assert result.facts["eval_loss"] == pytest.approx(loss, rel=1e-5)
 
 
-# setting -> another value; each must change the adapter, or it never reached its use
+# setting -> another value (with others that it needs); each must change the adapter, or it never reached its use
 CHANGES: dict[str, Any] = {
     "adapter": "lora",
+    "bnb_4bit_quant_type": "fp4",
+    "bnb_4bit_use_double_quant": False,
     "lora_r": 2,
     "lora_alpha": 16,
     "lora_dropout": 0.3,
     "lora_target_modules": ["q_proj", "v_proj"],
+    "lora_layers": [-1, -1],
+    "lora_init": "loftq",
+    "use_rslora": True,
+    "use_dora": True,
+    "loraplus_lr_ratio": 8.0,
+    "trainable_tokens": ["<|im_end|>"],
     "micro_batch_size": 3,
     "gradient_accumulation_steps": 2,
+    "tokens_per_step": 600,
     "max_steps": 3,
     "learning_rate": 5e-4,
     "lr_scheduler": "constant",
     "warmup_ratio": 0.6,
+    "min_lr_ratio": (0.9, {"lr_scheduler": "cosine_with_min_lr"}),
     "weight_decay": 0.5,
     "max_grad_norm": 0.01,
     "optimizer": "adafactor",
@@ -190,8 +204,14 @@ CHANGES: dict[str, Any] = {
     "seed": 11,
     "compute_dtype": "bfloat16",
 }
-SAME = {"gradient_checkpointing", "save_steps", "threads"}  # speed or safety only
-ELSEWHERE = {"eval_steps", "logging_steps", "early_stopping_patience", "num_epochs", "base_model"}  # their own tests
+SAME = {"gradient_checkpointing", "save_steps", "save_total_limit", "threads", "report_to"}  # speed or safety only
+# In tests of their own, here and in test_objectives.py, test_practice.py, test_phases.py.
+ELSEWHERE = {
+    "eval_steps", "logging_steps", "early_stopping_patience", "num_epochs", "base_model", "objective", "keep_best",
+    "max_loss_ratio", "sample_answers", "use_liger", "beta", "dpo_loss", "label_smoothing", "desirable_weight",
+    "undesirable_weight", "rewards", "num_generations", "max_completion_length", "temperature", "grpo_loss",
+    "class_weights", "teacher", "distill_kl", "distill_temperature", "distill_alpha", "previous",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +225,8 @@ def plain(tiny_llama: Path, tiny_dataset: Path, tmp_path_factory: pytest.TempPat
 def test_each_setting_changes_the_adapter(
     name: str, plain: bytes, tiny_llama: Path, tiny_dataset: Path, tmp_path: Path
 ) -> None:
-    run_training(tmp_path / "a", tiny_llama, tiny_dataset, **{"max_steps": 4, name: CHANGES[name]})
+    value, more = CHANGES[name] if isinstance(CHANGES[name], tuple) else (CHANGES[name], {})
+    run_training(tmp_path / "a", tiny_llama, tiny_dataset, **{"max_steps": 4, name: value, **more})
     assert contents(tmp_path / "a")["adapter_model.safetensors"] != plain
 
 
