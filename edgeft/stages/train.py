@@ -9,7 +9,7 @@ from edgeft.artifact import Outcome
 from edgeft.pipeline.stage import Inputs, Work
 from edgeft.recipe.schema import TrainSection
 
-VERSION = 1
+VERSION = 2
 
 
 class Params(TrainSection):
@@ -21,7 +21,10 @@ class Params(TrainSection):
 
 def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
     """Train the adapter. inputs data (a dataset); sources base (model)."""
+    from edgeft.data.told import told
+    from edgeft.files import read_json, write_json
     from edgeft.models.base import reference_of
+    from edgeft.models.identity import TRAINING
     from edgeft.training.arguments import Settings
     from edgeft.training.run import CURVE, SPEED, Job, train
 
@@ -37,5 +40,7 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
         listen=work.listen,
     )
     result = train(job)
+    record = work.folder / TRAINING
+    write_json(record, {**read_json(record), **told(inputs["data"].path)})
     assert (work.folder / CURVE).is_file()
     return Outcome("adapter", facts=result.facts, measurements=result.measurements, volatile=(SPEED,))
