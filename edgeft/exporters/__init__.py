@@ -35,10 +35,12 @@ EXPORTS: dict[str, Row] = {
 @dataclass(frozen=True)
 class Taught:
     """What a tune fixes besides weights: the chat template (None: the base's own) and the ids that end an answer
-    (empty: the base's own). Every file that ships carries these, or it would not stop where the trained model does."""
+    (empty: the base's own). Every file that ships carries these, or it would not stop where the trained model does.
+    `system`: the one system message of all training rows, which examples of use show."""
 
     chat_template: str | None = None
     stop_ids: tuple[int, ...] = ()
+    system: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,9 @@ class ExportSource:
         from edgeft.models.identity import read_training
 
         training = (read_training(self.adapter) if self.adapter else None) or {}
-        return Taught(training.get("chat_template"), tuple(training.get("stop_ids") or ()))
+        system = training.get("system")
+        stop_ids = tuple(training.get("stop_ids") or ())
+        return Taught(training.get("chat_template"), stop_ids, system if isinstance(system, str) else None)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,17 @@ from pydantic import BeforeValidator, Discriminator, Field, PrivateAttr, Tag
 
 from edgeft.errors import Location
 from edgeft.recipe import gates
-from edgeft.recipe.names import BUILTIN_FAMILIES, HEADS, LOSS, DataType, ExportName, MergeBase, Metric, Policy, TensorType
+from edgeft.recipe.names import (
+    BUILTIN_FAMILIES,
+    HEADS,
+    LOSS,
+    DataType,
+    ExportName,
+    MergeBase,
+    Metric,
+    Policy,
+    TensorType,
+)
 from edgeft.recipe.section import Name, Section, Text
 from edgeft.recipe.training import TrainSection
 

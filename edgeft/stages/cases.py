@@ -16,7 +16,7 @@ def answered(rows: Iterable[Mapping[str, Any]]) -> Iterable[Case]:
     from edgeft.evals.questions import Case
 
     for row in rows:
-        messages = list(row["messages"])
+        messages = list(row.get("messages", ()))
         while messages and messages[-1]["role"] != "assistant":
             messages.pop()
         if len(messages) > 1:

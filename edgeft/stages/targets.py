@@ -182,7 +182,9 @@ def _evals(recipe: Recipe) -> Iterator[Target]:
     timed = params_of("eval", suites=recipe.suites, **_times([gate for gate in recipe.gates if gate.scope is None]))
     sources = {"base": _base(recipe)} | _suite_files(recipe.suites)
     yield Target("eval.base", "eval", params, inputs={"data": "data"}, sources=sources)
-    yield Target("eval.tuned", "eval", timed, inputs={"data": "data", "adapter": trained_target(recipe)}, sources=sources)
+    yield Target(
+        "eval.tuned", "eval", timed, inputs={"data": "data", "adapter": trained_target(recipe)}, sources=sources
+    )
 
 
 def _times(gates: list[Gate]) -> dict[str, Any]:
@@ -194,7 +196,11 @@ def _probe(recipe: Recipe) -> Iterator[Target]:
     if recipe.probe.rows or recipe.probe.drift:
         params = params_of("probe", **_fields(recipe.probe))
         yield Target(
-            "probe", "probe", params, inputs={"adapter": trained_target(recipe), "data": "data"}, sources={"base": _base(recipe)}
+            "probe",
+            "probe",
+            params,
+            inputs={"adapter": trained_target(recipe), "data": "data"},
+            sources={"base": _base(recipe)},
         )
 
 

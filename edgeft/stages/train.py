@@ -24,7 +24,10 @@ class Params(TrainSection):
 
 def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
     """Train. inputs data, adapter (of an earlier phase); sources base (model), teacher (model), rewards.N."""
+    from edgeft.data.told import told
+    from edgeft.files import read_json, write_json
     from edgeft.models.base import reference_of
+    from edgeft.models.identity import TRAINING
     from edgeft.training.arguments import Settings
     from edgeft.training.board import FOLDER
     from edgeft.training.run import SPEED, Job, train
@@ -44,6 +47,8 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
         files={role: path for role, path in inputs.sources.items() if role != "base"},
     )
     result = train(job)
+    record = work.folder / TRAINING
+    write_json(record, {**read_json(record), **told(inputs["data"].path)})
     logs = sorted(
         path.relative_to(work.folder).as_posix() for path in (work.folder / FOLDER).rglob("*") if path.is_file()
     )

@@ -20,6 +20,7 @@ from edgeft.weights.dtypes import FLOATS
 from edgeft.weights.experts import expanded
 from edgeft.weights.fold import Cast, Finite, Folded, Retaught, Shifted
 from edgeft.weights.fourbit import check_quantization, is_four_bit, unpacked
+from edgeft.weights.renamed import adapter_as, four_bit_as
 
 MERGE_BASES = ("dequantized", "pristine")
 TRAINING = "training.json"
@@ -90,9 +91,9 @@ def open_parts(base: Path, adapter: Path, *, merge_base: str = "dequantized") ->
     _check_merge_base(merge_base)
     config = read_config(base)
     tensors, packed = _base(base, config)
-    opened = expanded(open_adapter(adapter), tensors)
+    opened = expanded(adapter_as(open_adapter(adapter), tensors), tensors)
     # The values of a 4-bit checkpoint are those that were trained on: there is nothing to quantize once more.
-    four_bit = quantization(adapter) if merge_base == "dequantized" and not packed else None
+    four_bit = _quantization(adapter, tensors) if merge_base == "dequantized" and not packed else None
     _check_fit(base, config, tensors, opened, four_bit)
     return Opened(tensors, opened, four_bit, _is_conv1d(config, tensors, opened))
 
@@ -125,7 +126,7 @@ def open_base(base: Path, adapter: Path | None = None, *, merge_base: str = "deq
     """The weights that an adapter goes on, without it: of the checkpoint, or ("dequantized", when `training.json` says
     that weights were quantized) as the 4-bit model held them, in the checkpoint's dtypes."""
     tensors = open_weights(base)
-    four_bit = quantization(adapter) if adapter and merge_base == "dequantized" else None
+    four_bit = _quantization(adapter, tensors) if adapter and merge_base == "dequantized" else None
     if four_bit is None:
         return tensors
     return {
@@ -144,6 +145,11 @@ def quantization(adapter: Path) -> FourBit | None:
         return FourBit.of(table) if table else None
     except (ValueError, AttributeError) as error:
         raise ModelError(f"training.json cannot be read ({error})", where=path) from None
+
+
+def _quantization(adapter: Path, tensors: Weights) -> FourBit | None:
+    found = quantization(adapter)
+    return found and four_bit_as(found, tensors)
 
 
 def _checked(tensor: Deferred) -> Deferred:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -66,6 +68,31 @@ def test_an_adapter_and_its_base(tmp_path: Path) -> None:
     assert "  edgeft chat 'build/my recipe/x'" in both
     alone = shipped(tmp_path, "lora", "l.gguf", file="l.gguf")
     assert '  edgeft chat "$LORA" --base "$BASE"' in alone
+
+
+def test_the_system_message_of_training_is_in_every_example(tmp_path: Path) -> None:
+    (tmp_path / "training.json").write_text(json.dumps({"system": "Answer in 'one' word."}))
+    trained = Artifact(tmp_path, "adapter", "train", "f", "d", files={"training.json": {"sha256": "", "size": 1}})
+    kinds = {"gguf": "a.gguf", "lora": "l.gguf", "onnx": "genai_config.json", "model": "config.json"}
+    made = {
+        kind: Artifact(
+            tmp_path, kind, "export", "f", "d", files={file: {"sha256": "", "size": 1}}, facts={"file": file}
+        )
+        for kind, file in kinds.items()
+    }
+    lines = list(files_and_commands({"train": trained, **made}, {kind: Path(kind) for kind in made}, "r"))
+    quoted = shlex.quote("Answer in 'one' word.")
+    assert f'  llama-cli -m "$GGUF" -sys {quoted}' in lines
+    assert f'  llama-cli -m "$BASE" --lora "$LORA" -sys {quoted}' in lines
+    assert f'  edgeft chat "$LORA" --base "$BASE" --system {quoted}' in lines
+    assert f"  edgeft chat model --system {quoted}" in lines
+    told = """[{"role": "system", "content": "Answer in 'one' word."}, {"role": "user", "content": "Hello"}]"""
+    assert sum(told in line for line in lines) == 3
+    (tmp_path / "training.json").write_text(json.dumps({"system": None}))
+    assert not any(
+        "system" in line or "-sys" in line
+        for line in files_and_commands({"train": trained, **made}, {kind: Path(kind) for kind in made}, "r")
+    )
 
 
 @pytest.mark.slow

@@ -76,13 +76,22 @@ def readme(source: ExportSource, shipped: Shipped) -> str:
         *_heading(source, shipped),
         "The chat template and the stop tokens are inside the file.",
         "",
-        *_section("llama.cpp", [f"llama-cli -m {file} --jinja", f"llama-server -m {file} --jinja --port 8080"]),
+        *_section("llama.cpp", [
+            f"llama-cli -m {file} --jinja{_cli_system(source)}",
+            f"llama-server -m {file} --jinja --port 8080",
+        ]),
         *_section("LM Studio", [f"lms import {file}"]),
         *_ollama(source, shipped),
-        *_section("Python (`pip install llama-cpp-python`)", _python(shipped.file)),
+        *_section("Python (`pip install llama-cpp-python`)", _python(shipped.file, system=source.taught().system)),
         *trained(source),
-    ]
+    ]  # fmt: skip
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _cli_system(source: ExportSource) -> str:
+    """The option of llama-cli with the system message that the model was trained with."""
+    system = source.taught().system
+    return f" -sys {shlex.quote(system)}" if system and _one_line(system) == system else ""
 
 
 def lora_readme(source: ExportSource, shipped: Shipped, base_file: str, *, beside: bool) -> str:
@@ -93,11 +102,11 @@ def lora_readme(source: ExportSource, shipped: Shipped, base_file: str, *, besid
         *_heading(source, shipped),
         *_base_of_lora(source, base_file, beside),
         *_section("llama.cpp", [
-            f"llama-cli -m {base} --lora {file} --jinja",
+            f"llama-cli -m {base} --lora {file} --jinja{_cli_system(source)}",
             f"llama-server -m {base} --lora {file} --jinja --port 8080",
         ]),
         *_ollama(source, shipped),
-        *_section("Python (`pip install llama-cpp-python`)", _python(base_file, shipped.file)),
+        *_section("Python (`pip install llama-cpp-python`)", _python(base_file, shipped.file, source.taught().system)),
         *trained(source),
     ]  # fmt: skip
     return "\n".join(lines).rstrip() + "\n"
@@ -143,13 +152,15 @@ def ollama_name(name: str) -> str:
     return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-.") or "tuned"
 
 
-def _python(file: str, lora: str | None = None) -> list[str]:
+def _python(file: str, lora: str | None = None, system: str | None = None) -> list[str]:
     more = f", lora_path={json.dumps(lora)}" if lora else ""
     return [
         "from llama_cpp import Llama",
         "",
         f"model = Llama({json.dumps(file)}{more}, n_ctx=0, verbose=False)",
-        'answer = model.create_chat_completion([{"role": "user", "content": "Hello"}], temperature=0)',
+        *([f'messages = [{{"role": "system", "content": {_json(system)}}}]'] if system else ["messages = []"]),
+        'messages.append({"role": "user", "content": "Hello"})',
+        "answer = model.create_chat_completion(messages, temperature=0)",
         'print(answer["choices"][0]["message"]["content"])',
     ]
 

@@ -82,9 +82,8 @@ def export(
     if len(paths) > 1:
         refused: str | None = f"Ollama takes no shards; llama-gguf-split --merge {paths[0].name} OUT joins them"
     else:
-        refused = ollama.write_modelfile(
-            folder, paths[0].name, source.base, parts.vocabulary, model_config(source.base)
-        )
+        config, system = model_config(source.base), source.taught().system
+        refused = ollama.write_modelfile(folder, paths[0].name, source.base, parts.vocabulary, config, system=system)
     what = f"{kind.name}, {kind.help}" + (f", in {len(paths)} files" if len(paths) > 1 else "")
     write_text(folder / "README.md", card.readme(source, card.Shipped(paths[0].name, what, size, refused)))
     facts = _facts(source, kind, parts, plan) | {

@@ -96,7 +96,9 @@ def export(
         write_file(path, Header(family.ARCH, metadata, shapes, types), tensors, quantizer=quantizer, listen=listen)
     base_file = base["file"] if with_base is not None else file_name(base_of(source).name, "f16")
     taught = as_taught_by(own, source)
-    refused = ollama.write_modelfile(folder, base_file, source.base, taught, config, adapter=path.name)
+    refused = ollama.write_modelfile(
+        folder, base_file, source.base, taught, config, adapter=path.name, system=source.taught().system
+    )
     shipped = card.Shipped(path.name, f"a LoRA adapter in {type_name}", path.stat().st_size, refused)
     write_text(folder / "README.md", card.lora_readme(source, shipped, base_file, beside=with_base is not None))
     facts = {

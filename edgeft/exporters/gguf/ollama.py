@@ -1,9 +1,10 @@
 """A Modelfile for Ollama beside a GGUF file: the model's own chat template in Go's template language, stop tokens,
 parameters.
 
-The template is derived by probes (conversations rendered with it, cut at what was said) and checked by rendering the Go
-form again on other conversations. What cannot be said in Go is refused with the reason, and there is no Modelfile:
-a model prompted wrongly does not stop, or answers as if it had not been trained. Called by `export` and `lora`.
+The template is derived by probes (conversations rendered with it, cut at what was said) and checked by rendering the
+Go form again on other conversations. A date that it writes is the fixed one that data and training saw. What cannot be
+said in Go is refused with the reason, and there is no Modelfile: a model prompted wrongly does not stop, or answers as
+if it had not been trained. Called by `export` and `lora`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from edgeft.exporters.gguf.go_template import write as write_go
 from edgeft.exporters.gguf.vocab import Vocabulary
 from edgeft.files import write_text
 from edgeft.models import template as jinja
+from edgeft.template_date import strftime_now
 from edgeft.weights.checkpoint import read_table
 
 FILE = "Modelfile"
@@ -56,10 +58,12 @@ def write_modelfile(
     vocabulary: Vocabulary,
     config: Mapping[str, Any],
     adapter: str | None = None,
+    system: str | None = None,
 ) -> str | None:
     """Write `Modelfile` into `folder`; None, or why there is none.
 
     file     the GGUF model beside it, `adapter` a GGUF adapter; `base`: the checkpoint folder, for its settings
+    system   the message that a conversation without one gets: the one of all training rows
     """
     try:
         go = go_template(vocabulary)
@@ -71,6 +75,7 @@ def write_modelfile(
         f"FROM ./{file}",
         *([f"ADAPTER ./{adapter}"] if adapter else []),
         f'TEMPLATE """{go}"""',
+        *_system_line(system),
         *(f"PARAMETER stop {stop}" for stop in _stops(vocabulary)),
         *(f"PARAMETER {name} {value}" for name, value in _parameters(base, config)),
     ]
@@ -91,8 +96,6 @@ def go_template(vocabulary: Vocabulary) -> str:
     first = _attempt(shown, question, True)
     if first is None:
         raise NotExpressible("refuses a plain question")
-    if first != _shown(vocabulary, question, True, {"strftime_now": lambda pattern: "another day"}):
-        raise NotExpressible("writes the date of the day, which Ollama's cannot")
     bos = _bos(vocabulary) if first.startswith(_bos(vocabulary)) else ""
     if vocabulary.add_bos:
         if not bos:
@@ -243,9 +246,26 @@ def _remarks(vocabulary: Vocabulary) -> list[str]:
     padded, bare = ([{"role": "user", "content": text}] for text in (f" {_SAID[0]} ", _SAID[0]))
     if _shown(vocabulary, padded, True) == _shown(vocabulary, bare, True):
         found.append("# The template strips blanks around what is said; Ollama passes them on.")
+    if _dated(vocabulary):
+        found.append(f"# The template writes today's date; here it is {strftime_now('%d %b %Y')}, as in training.")
     if "tools" in vocabulary.template:
         found.append("# The template's part about tools is not in here.")
     return found
+
+
+def _dated(vocabulary: Vocabulary) -> bool:
+    """Whether a prompt tells the day."""
+    question = [{"role": "user", "content": _SAID[0]}]
+    another = {"strftime_now": lambda pattern: "another day"}
+    return _shown(vocabulary, question, True) != _shown(vocabulary, question, True, another)
+
+
+def _system_line(system: str | None) -> list[str]:
+    """SYSTEM, when a Modelfile can quote it: three quotes end it, and characters that do not print are dropped."""
+    if not system or '"""' in system or system.startswith('"') or system.endswith('"'):
+        return []
+    whole = all(character.isprintable() or character in "\n\t" for character in system)
+    return [f'SYSTEM """{system}"""'] if whole else []
 
 
 def _stops(vocabulary: Vocabulary) -> list[str]:

@@ -113,6 +113,21 @@ def test_nothing_of_this_machine(tiny_llama: Path, tiny_adapter: Path, tmp_path:
         assert origin_of(source).organization == ""
 
 
+def test_examples_have_the_system_message_of_training(made: tuple[Path, Path], tmp_path: Path) -> None:
+    base, adapter = made
+    taught = tmp_path / "adapter"
+    shutil.copytree(adapter, taught)
+    table = json.loads((taught / "training.json").read_text()) | {"system": 'Be "brief".'}
+    (taught / "training.json").write_text(json.dumps(table))
+    source = source_of((base, taught))
+    for text in (card.readme(source, shipped()), card.lora_readme(source, shipped(), "base.gguf", beside=True)):
+        assert r"""    messages = [{"role": "system", "content": "Be \"brief\"."}]""" in text.splitlines()
+        assert text.count("--jinja -sys 'Be \"brief\".'\n") == 1
+    plain = card.readme(source_of(made), shipped())
+    assert "    messages = []" in plain.splitlines()
+    assert "-sys" not in plain
+
+
 def test_no_modelfile_and_why(made: tuple[Path, Path]) -> None:
     text = card.readme(source_of(made), shipped("the chat template writes the date of the day"))
     assert "There is no Modelfile: the chat template writes the date of the day." in text

@@ -31,6 +31,25 @@ TEMPLATES: dict[str, str] = {
         "{{ text }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
     ),
+    # As Llama 3.1's and 3.2's: a system turn always, with dates, and the system message in it.
+    "llama 3.1": (
+        "{{- bos_token }}\n{%- if custom_tools is defined %}{%- set tools = custom_tools %}{%- endif %}\n"
+        "{%- if not tools is defined %}{%- set tools = none %}{%- endif %}\n"
+        "{%- if not date_string is defined %}\n    {%- if strftime_now is defined %}\n"
+        "        {%- set date_string = strftime_now('%d %b %Y') %}\n    {%- else %}\n"
+        "        {%- set date_string = '26 Jul 2024' %}\n    {%- endif %}\n{%- endif %}\n"
+        "{%- if messages[0]['role'] == 'system' %}\n    {%- set system_message = messages[0]['content'] | trim %}\n"
+        "    {%- set messages = messages[1:] %}\n{%- else %}\n    {%- set system_message = '' %}\n{%- endif %}\n"
+        "{{- '<|start_header_id|>system<|end_header_id|>\n\n' }}\n"
+        "{%- if tools is not none %}\n    {{- 'Environment: ipython\n' }}\n{%- endif %}\n"
+        "{{- 'Cutting Knowledge Date: December 2023\n' }}\n{{- 'Today Date: ' + date_string + '\n\n' }}\n"
+        "{{- system_message }}\n{{- '<|eot_id|>' }}\n{%- for message in messages %}\n"
+        "    {%- if not (message.role == 'ipython' or message.role == 'tool' or 'tool_calls' in message) %}\n"
+        "        {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim + "
+        "'<|eot_id|>' }}\n    {%- else %}\n        {{- raise_exception('no tools here') }}\n    {%- endif %}\n"
+        "{%- endfor %}\n{%- if add_generation_prompt %}\n"
+        "    {{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}\n{%- endif %}\n"
+    ),
     "gemma": (
         "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
         "{% for m in messages %}{% set role = 'model' if m['role'] == 'assistant' else m['role'] %}"
@@ -134,10 +153,6 @@ def test_a_go_template_to_read() -> None:
 REFUSED: dict[str, tuple[str, str]] = {
     "": ("", "is missing: the model has none"),
     "refuses": ("{{ raise_exception('no') }}", "refuses a plain question"),
-    "date": (
-        "{{ 'Today is ' + strftime_now('%d %b %Y') + '\n' }}" + CHATML,
-        "writes the date of the day, which Ollama's cannot",
-    ),
     "reorders": (
         CHATML.replace("in messages", "in messages[::-1]"),
         "changes, reorders or leaves out what was said",
@@ -216,11 +231,37 @@ def test_a_modelfile(tmp_path: Path) -> None:
     ]
 
 
+def test_a_template_with_the_date_gets_the_one_of_training(tmp_path: Path) -> None:
+    known = vocabulary(TEMPLATES["llama 3.1"], add_bos=True)
+    assert ollama.write_modelfile(tmp_path, "m.gguf", tmp_path, known, {}) is None
+    text = (tmp_path / "Modelfile").read_text()
+    assert "# The template writes today's date; here it is 26 Jul 2024, as in training.\n" in text
+    go = text.split('"""')[1]
+    assert render(go, talk(["Hello"], "Be brief.")) == (
+        "<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\n"
+        "Today Date: 26 Jul 2024\n\nBe brief.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nHello<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n"
+    )
+    assert "Today Date: 26 Jul 2024\n\n<|eot_id|>" in render(go, talk(["Hello"], None))
+
+
 def test_a_model_that_does_not_sample_is_greedy(tmp_path: Path) -> None:
     assert ollama.write_modelfile(tmp_path, "m.gguf", tmp_path, vocabulary(CHATML), {"n_positions": 1024}) is None
     assert (
         (tmp_path / "Modelfile").read_text().endswith('stop "</s>"\nPARAMETER num_ctx 1024\nPARAMETER temperature 0\n')
     )
+
+
+@pytest.mark.parametrize("system", ["Be brief.", "Two\nlines, 好", 'Say "yes" now'])
+def test_the_system_message_of_training_is_the_one_by_itself(system: str, tmp_path: Path) -> None:
+    assert ollama.write_modelfile(tmp_path, "m.gguf", tmp_path, vocabulary(CHATML), {}, system=system) is None
+    assert f'\nSYSTEM """{system}"""\n' in (tmp_path / "Modelfile").read_text()
+
+
+@pytest.mark.parametrize("system", [None, "", 'three """ end it', 'at its end"', "bell \x07"])
+def test_a_system_message_that_cannot_be_quoted_is_left_out(system: str | None, tmp_path: Path) -> None:
+    assert ollama.write_modelfile(tmp_path, "m.gguf", tmp_path, vocabulary(CHATML), {}, system=system) is None
+    assert "SYSTEM" not in (tmp_path / "Modelfile").read_text().rpartition('"""')[2]
 
 
 def test_no_modelfile_and_why(tmp_path: Path) -> None:
