@@ -118,8 +118,9 @@ def _text(
 
 def _awkward(reference: Runtime, candidate: Runtime, rendering: _Tally) -> dict[str, Any]:
     """Token ids of awkward strings: bare, as a user's message, and as every turn of a conversation; how those render is
-    counted with the other conversations. Differences in strings that are not required are listed apart, and so are bare
-    strings that differ by the space before them only (see `_by_a_space`): a conversation begins with a special token."""
+    counted with the other conversations. Differences in strings that are not required are listed apart, and so are
+    bare strings that differ by the space before them only (see `_by_a_space`): a conversation begins with a special
+    token."""
     needed, optional = _Tally(), _Tally()
     spaced: list[str] = []
     for string in (*STRINGS, *_own_markers(reference)):

@@ -16,7 +16,7 @@ from typing import Any
 
 from edgeft import __version__
 from edgeft.exporters import ExportSource
-from edgeft.exporters.card import code, datasets, front_matter, plain, relation_of, trained
+from edgeft.exporters.card import as_json, code, datasets, front_matter, one_line, plain, relation_of, trained
 from edgeft.exporters.origin import Origin, origin_of
 from edgeft.files import digest_file, human_size
 from edgeft.models.identity import read_training
@@ -91,7 +91,7 @@ def readme(source: ExportSource, shipped: Shipped) -> str:
 def _cli_system(source: ExportSource) -> str:
     """The option of llama-cli with the system message that the model was trained with."""
     system = source.taught().system
-    return f" -sys {shlex.quote(system)}" if system and _one_line(system) == system else ""
+    return f" -sys {shlex.quote(system)}" if system and one_line(system) == system else ""
 
 
 def lora_readme(source: ExportSource, shipped: Shipped, base_file: str, *, beside: bool) -> str:
@@ -158,7 +158,7 @@ def _python(file: str, lora: str | None = None, system: str | None = None) -> li
         "from llama_cpp import Llama",
         "",
         f"model = Llama({json.dumps(file)}{more}, n_ctx=0, verbose=False)",
-        *([f'messages = [{{"role": "system", "content": {_json(system)}}}]'] if system else ["messages = []"]),
+        *([f'messages = [{{"role": "system", "content": {as_json(system)}}}]'] if system else ["messages = []"]),
         'messages.append({"role": "user", "content": "Hello"})',
         "answer = model.create_chat_completion(messages, temperature=0)",
         'print(answer["choices"][0]["message"]["content"])',

@@ -70,9 +70,8 @@ def write_settings(
     _write_genai_config(folder / CONFIG, settings, options)
     _write_tokenizer(folder, checkpoint, settings)
     card = front_matter(source, relation_of(source, quantized="int" in type_name), _TAGS, "onnxruntime-genai")
-    write_text(
-        folder / "README.md", "\n".join([*card, _readme(source, settings, type_name, options), *trained(source)])
-    )
+    text = _readme(source, settings, type_name, options)
+    write_text(folder / "README.md", "\n".join([*card, text, *trained(source)]))
     write_text(folder / "run.py", run_script(settings.template, _special_tokens(folder / _TOKENIZER_CONFIG)))
     if options.layout == "transformers.js":
         head_size = int(read_json(folder / CONFIG)["model"]["decoder"]["head_size"])
