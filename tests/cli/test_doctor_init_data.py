@@ -96,6 +96,9 @@ def recipe(tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) ->
     """A recipe on a tiny base, for the real data stage."""
     monkeypatch.chdir(tmp_path)
     stages_faked.write_recipe(tmp_path, stages_faked.RECIPE.replace("builtin:sprout", str(tiny_llama)))
+    rows = [stages_faked.ROW, {"messages": [{"role": "user", "content": "light off"}, stages_faked.ROW["messages"][1]]}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "test.jsonl").write_text(json.dumps(rows[1]) + "\n")
     return "r.yaml"
 
 
@@ -116,6 +119,10 @@ def test_data_stats(recipe: str, capsys: Captured) -> None:
     out = capsys.readouterr().out
     assert out.splitlines()[1].split()[:2] == ["train", "1"]
     assert "1 test rows are training rows too" in out
+    assert "\nleakage                1         1  drop      rows.jsonl:2\n" in out
+    assert "tokens by role: " in out
     assert max(map(len, out.splitlines())) <= 80
     assert main(["data", "stats", recipe, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["splits"]["train"]["rows"] == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["splits"]["train"]["rows"] == 1
+    assert (told["checks"]["leakage"]["rows"], told["checks"]["leakage"]["dropped"]) == (1, 1)
