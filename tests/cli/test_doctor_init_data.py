@@ -126,3 +126,18 @@ def test_data_stats(recipe: str, capsys: Captured) -> None:
     told = json.loads(capsys.readouterr().out)
     assert told["splits"]["train"]["rows"] == 1
     assert (told["checks"]["leakage"]["rows"], told["checks"]["leakage"]["dropped"]) == (1, 1)
+
+
+def test_check_names_the_line_of_rows_that_do_not_serve(recipe: str, tmp_path: Path, capsys: Captured) -> None:
+    pair = {"prompt": "Hi", "chosen": "Hello", "rejected": "Go"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(pair) + "\n")
+    assert main(["check", recipe]) == 2
+    told = capsys.readouterr().err
+    assert "r.yaml:3:14: rows.jsonl: objective sft cannot learn from preference rows" in told
+    assert "it needs rows of the type messages or sharegpt or alpaca" in told
+
+
+def test_check_says_the_forms_that_it_found_out(recipe: str, tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"instruction": "Hi", "output": "Hello"}\n')
+    assert main(["check", recipe]) == 0
+    assert "\n  rows.jsonl: alpaca rows\n" in capsys.readouterr().out
