@@ -96,6 +96,9 @@ def recipe(tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) ->
     """A recipe on a tiny base, for the real data stage."""
     monkeypatch.chdir(tmp_path)
     stages_faked.write_recipe(tmp_path, stages_faked.RECIPE.replace("builtin:sprout", str(tiny_llama)))
+    rows = [stages_faked.ROW, {"messages": [{"role": "user", "content": "light off"}, stages_faked.ROW["messages"][1]]}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "test.jsonl").write_text(json.dumps(rows[1]) + "\n")
     return "r.yaml"
 
 
@@ -116,6 +119,25 @@ def test_data_stats(recipe: str, capsys: Captured) -> None:
     out = capsys.readouterr().out
     assert out.splitlines()[1].split()[:2] == ["train", "1"]
     assert "1 test rows are training rows too" in out
+    assert "\nleakage                1         1  drop      rows.jsonl:2\n" in out
+    assert "tokens by role: " in out
     assert max(map(len, out.splitlines())) <= 80
     assert main(["data", "stats", recipe, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["splits"]["train"]["rows"] == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["splits"]["train"]["rows"] == 1
+    assert (told["checks"]["leakage"]["rows"], told["checks"]["leakage"]["dropped"]) == (1, 1)
+
+
+def test_check_names_the_line_of_rows_that_do_not_serve(recipe: str, tmp_path: Path, capsys: Captured) -> None:
+    pair = {"prompt": "Hi", "chosen": "Hello", "rejected": "Go"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(pair) + "\n")
+    assert main(["check", recipe]) == 2
+    told = capsys.readouterr().err
+    assert "r.yaml:3:14: rows.jsonl: objective sft cannot learn from preference rows" in told
+    assert "it needs rows of the type messages or sharegpt or alpaca" in told
+
+
+def test_check_says_the_forms_that_it_found_out(recipe: str, tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"instruction": "Hi", "output": "Hello"}\n')
+    assert main(["check", recipe]) == 0
+    assert "\n  rows.jsonl: alpaca rows\n" in capsys.readouterr().out

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from edgeft.data.decide import find_equals, split_off
-from edgeft.data.faults import Tally
+from edgeft.data.faults import POLICIES, Tally
 from edgeft.data.masks import Masker
 from edgeft.data.packing import pack
 from edgeft.data.prepare import Plan, prepare, warnings_of
@@ -20,6 +20,7 @@ from edgeft.data.scan import DROPPED, SPLITS, Index, Reader, scan
 from edgeft.data.show import shown, texts_of
 from edgeft.data.statistics import length_figures, percentile
 from edgeft.data.store import read_tokens
+from edgeft.errors import Errors
 from edgeft.models.tokenizer import load_tokenizer
 from edgeft.pipeline.stage import Inputs, Work
 from edgeft.progress import silent
@@ -224,3 +225,111 @@ def test_a_template_of_the_user_goes_into_the_statistics(tiny_llama: Path, tmp_p
     (row,) = shown(tmp_path / "out" / "train.parquet", load_tokenizer(tiny_llama), count=1)
     assert row["tokens"][0]["text"] == "<|im_start|>"
     assert "".join(token["text"] for token in row["tokens"]).startswith("<|im_start|>the user\n")
+
+
+LONG = (
+    "The committee met on Tuesday to discuss the new budget for the harbour and its three bridges, which the town has "
+)
+LONG += "wanted to repair since the flood of last spring, and it will meet again in the first week of May"
+OTHER = " ".join(reversed(LONG.split()))
+
+
+def every_fault(folder: Path) -> tuple[Path, Path]:
+    """Rows of which each but the first two has another fault, and held-out rows that two of them leak."""
+    rows = [
+        line("Fine?"),
+        line(LONG, "Good."),
+        "{broken",
+        '{"instruction": "Hi", "output": "Hello"}',
+        line("Empty?", " "),
+        '{"messages": [{"role": "assistant", "content": "First"}]}',
+        line("Control\x07?"),
+        line("AKIA" + "A" * 16),
+        line("Special <|im_end|>?"),
+        line("Fine?"),
+        line(LONG + "!", "Good."),
+        line("Leaked?"),
+        line(OTHER + "?"),
+        line("word " * 90),
+    ]
+    held = [line("Leaked?"), line(OTHER)]
+    return write(folder / "rows.jsonl", rows), write(folder / "held.jsonl", held)
+
+
+def test_every_fault_at_once_is_told_in_one_pass(tiny_llama: Path, tmp_path: Path) -> None:
+    rows, held = every_fault(tmp_path)
+    refused = dict.fromkeys(POLICIES, "error")
+    plan = Plan(
+        [Entry(rows, "messages", "rows.jsonl")],
+        [Entry(held, "messages", "held.jsonl")],
+        checks=refused,
+        sequence_len=420,
+    )
+    with pytest.raises(Errors) as raised:
+        prepare(plan, load_tokenizer(tiny_llama), tmp_path)
+    told = {(error.where.line, error.what.partition(" (")[0]) for error in raised.value.errors if error.where}
+    assert told == {
+        (3, "broken JSON: expecting property name enclosed in double quotes"),
+        (4, 'the row has no "messages"'),
+        (5, "turn 2"),
+        (6, "turn 1 is the assistant's, where the user's belongs"),
+        (7, "turn 1"),
+        (8, "turn 1"),
+        (9, "turn 1"),
+        (10, "the row is equal to an earlier one"),
+        (11, "the row is nearly an earlier one"),
+        (12, "the row is a validation row too"),
+        (13, "the row is nearly a validation row"),
+        (14, f"the row has {long_row(tiny_llama)} tokens, more than sequence_len 420"),
+    }
+
+
+def long_row(base: Path) -> int:
+    text = "<|im_start|>user\n" + "word " * 90 + "<|im_end|>\n<|im_start|>assistant\nYes.<|im_end|>\n"
+    return len(load_tokenizer(base)(text)["input_ids"])
+
+
+def test_every_fault_dropped_is_counted(tiny_llama: Path, tmp_path: Path) -> None:
+    rows, held = every_fault(tmp_path)
+    dropped = {name: "drop" for name in POLICIES if name != "imbalance"}
+    plan = Plan([Entry(rows, "messages")], [Entry(held, "messages")], checks=dropped, sequence_len=420)
+    prepared = prepare(plan, load_tokenizer(tiny_llama), tmp_path)
+    assert read_tokens(tmp_path / "train.parquet").names == ["rows.jsonl:1", "rows.jsonl:2"]
+    counts = {name: (table["rows"], table["dropped"]) for name, table in prepared.stats["checks"].items()}
+    found = {
+        "broken", "mixed_forms", "empty_turns", "role_order", "characters", "secrets", "special_tokens", "duplicates",
+        "near_duplicates", "leakage", "near_leakage", "too_long",
+    }  # fmt: skip
+    assert {name for name, (rows_, _) in counts.items() if rows_} == found
+    assert all(counts[name] == (1, 1) for name in found)
+    assert sum(rows_ for rows_, _ in counts.values()) == 14 - 2
+    told = warnings_of(prepared, [], load_tokenizer(tiny_llama))
+    assert sum("left out" in text for text in told) == len(found)
+
+
+def test_near_rows_are_those_that_the_sets_say(tmp_path: Path) -> None:
+    """Against every pair compared by hand: none is reported that is not one, and (nearly) none is missed."""
+    import numpy as np
+
+    from edgeft.data.near import Signatures, jaccard, near_pairs, shingles
+
+    generator = random.Random(3)
+    words = [f"w{i}" for i in range(400)]
+    texts = [" ".join(generator.choices(words, k=60)) for _ in range(80)]
+    for i in range(40):  # copies with one to eight words changed
+        changed = texts[i].split()
+        for place in generator.sample(range(60), 1 + i % 8):
+            changed[place] = "x"
+        texts.append(" ".join(changed))
+    signatures = Signatures()
+    for text in texts:
+        signatures.add(text)
+    sets = [shingles(text) for text in texts]
+    near = {i for i in range(len(texts)) if any(jaccard(sets[i], sets[j]) >= 0.7 for j in range(i))}
+    rows = np.arange(len(texts))
+    found = dict(near_pairs(signatures.array(), rows, rows, 0.7, lambda row: texts[row]))
+    assert len(near) > 10
+    assert all(jaccard(sets[row], sets[other]) >= 0.7 for row, other in found.items())
+    assert len(near - set(found)) <= 1
+    across = dict(near_pairs(signatures.array(), rows[:80], rows[80:], 0.7, lambda row: texts[row]))
+    assert across == found
