@@ -182,6 +182,18 @@ OVERRIDES: dict[str, tuple[str, set[str]]] = {
     "eval.suites.*.metrics": ("[exact_match, json_match]", {*EVALS, *FILES}),
     "eval.suites.*.max_tokens": ("7", {*EVALS, *FILES}),
     "eval.suites.*.limit": ("7", {*EVALS, *FILES}),
+    "eval.suites.*.type": ("messages", {*EVALS, *FILES}),
+    "eval.suites.*.system": ("Be brief.", {*EVALS, *FILES}),
+    "eval.suites.*.few_shot": ("3", {*EVALS, *FILES}),
+    "eval.suites.*.few_shot_rows": ("train", {*EVALS, *FILES}),
+    "eval.suites.*.few_shot_seed": ("3", {*EVALS, *FILES}),
+    "eval.suites.*.stop": ("[END]", {*EVALS, *FILES}),
+    "eval.suites.*.chat": ("false", {*EVALS, *FILES}),
+    "eval.suites.*.pattern": ("x", {*EVALS, *FILES}),
+    "eval.suites.*.json_schema": ("s.json", {*EVALS, *FILES}),
+    "eval.suites.*.judge": ("{base_url: 'http://localhost/v1', model: m}", {*EVALS, *FILES}),
+    "eval.suites.*.window": ("64", {*EVALS, *FILES}),
+    "eval.suites.*.overlap": ("8", {*EVALS, *FILES}),
     "probe.rows": ("9", {"probe"}),
     "probe.drift": ("false", {"probe"}),
     "gate.checks": ("[task.exact_match >= 0.8]", {"gate", *FILES}),
@@ -245,6 +257,9 @@ STRUCTURE = {
     "report",
     "merge.write",
 }
+# Tried by tests/evals/test_judge.py.
+KIND = {"eval.suites.*.kind"}
+JUDGE = {f"eval.suites.*.judge.{key}" for key in ("base_url", "model", "prompt", "scale", "max_tokens", "api_key_env")}
 SIZES = {"data.val_set_size": "data.validation", "data.test_set_size": "data.test"}
 PLACES = {"data.datasets.*": "data.datasets.0", "eval.suites.*": "eval.suites.task", "export.*": "export.onnx-int4"}
 OF_GGUF = {"imatrix", "tensor_types", "token_embedding_type", "output_tensor_type", "max_shard_size"}
@@ -267,7 +282,13 @@ def changed(before: dict[str, Target], after: dict[str, Target]) -> set[str]:
 
 
 def test_every_key_of_the_schema_is_tried_below() -> None:
-    assert set(every_key()) == set(OVERRIDES) | STRUCTURE | set(SIZES) | {"export.*.with_base"}
+    assert set(every_key()) == set(OVERRIDES) | STRUCTURE | set(SIZES) | KIND | JUDGE | {"export.*.with_base"}
+
+
+def test_the_kind_of_a_suite_decides_its_metrics(tmp_path: Path) -> None:
+    params: Any = targets(tmp_path, FULL, "eval.suites.own.kind=perplexity")["eval.tuned"].params
+    assert params.suites["own"].metrics == ["perplexity", "bits_per_byte"]
+    assert params.suites["own"].kind == "perplexity"
 
 
 def test_the_base_beside_an_adapter(tmp_path: Path) -> None:
