@@ -2,10 +2,10 @@
 
     python tools/bench/eval.py [--model builtin:sprout | FOLDER] [--rows 40] [--batch 8] [--rounds 3] [--kinds …]
 
-Kinds: `choices` (multiple choice, four answers each), `shots` (the same behind five examples), `texts` (log-likelihood of
-whole texts), `answers` (written, 32 tokens at most). Both run in one process, one after the other in each round, with the
-same number of threads; the best round counts, in CPU seconds. `batch` is rows for lm-eval; ours reads at most as many
-tokens together as that many of the longest row have. A model of the real shape: tools/bench/synthetic.py FOLDER.
+Kinds: `choices` (multiple choice, four answers each), `shots` (the same behind five examples), `texts` (log-likelihood
+of whole texts), `answers` (written, 32 tokens at most). Both run in one process, one after the other in each round,
+with the same number of threads; the best round counts, in CPU seconds. `batch` is rows for lm-eval; ours reads at most
+as many tokens together as that many of the longest row have. A model of the real shape: tools/bench/synthetic.py FOLDER.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -112,7 +113,7 @@ def main() -> None:
         said: dict[str, Any] = {}
         for _ in range(chosen.rounds):
             for name, model in (("theirs", theirs), ("ours", ours)):
-                seconds, said[name] = measure(lambda model=model: call(model, kind, asked))
+                seconds, said[name] = measure(partial(call, model, kind, asked))
                 best[name] = min(seconds, best.get(name, seconds))
         speeds = [chosen.rows / best[name] for name in ("theirs", "ours")]
         told = difference(kind, said["theirs"], said["ours"])
