@@ -17,7 +17,8 @@ from typing import Any
 
 from edgeft.errors import DataError, Errors, InputError, Location
 from edgeft.evals import metrics as metric_table
-from edgeft.evals.questions import Case, case_of
+from edgeft.evals.questions import Case as Case
+from edgeft.evals.questions import case_of
 from edgeft.files import read_jsonl
 from edgeft.registry import suggestion
 

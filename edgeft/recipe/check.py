@@ -6,7 +6,7 @@ Opens nothing but folders and the base model's JSON; no network, no heavy import
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from edgeft import datafiles
 from edgeft.errors import EdgeftError, Location, RecipeError
 from edgeft.files import is_lfs_pointer
 from edgeft.recipe.names import BUILTIN_ROWS, SPLITS, TEMPLATES
-from edgeft.recipe.schema import Recipe
+from edgeft.recipe.schema import Recipe, Suite
 from edgeft.registry import suggestion
 
 
@@ -54,9 +54,19 @@ def files_of(recipe: Recipe) -> Iterator[tuple[str, str]]:
         if isinstance(options.imatrix, str):
             yield f"export.{export}.imatrix", options.imatrix
     if recipe.eval is not None:
-        for name, suite in recipe.eval.suites.items():
-            if suite.rows not in SPLITS and suite.rows not in BUILTIN_ROWS:
-                yield f"eval.suites.{name}.rows", suite.rows
+        for key, path in suite_files(recipe.eval.suites):
+            yield f"eval.suites.{key}" + ("" if "." in key else ".rows"), path
+
+
+def suite_files(suites: Mapping[str, Suite]) -> Iterator[tuple[str, str]]:
+    """(SUITE or SUITE.KEY, path as written) of every file that the suites name: rows, examples, JSON Schemas."""
+    for name, suite in suites.items():
+        if suite.rows not in SPLITS and suite.rows not in BUILTIN_ROWS and suite.task is None:
+            yield name, suite.rows
+        if suite.few_shot_rows is not None and suite.few_shot_rows not in ("train", *SPLITS):
+            yield f"{name}.few_shot_rows", suite.few_shot_rows
+        if suite.json_schema is not None:
+            yield f"{name}.json_schema", suite.json_schema
 
 
 def _patterns(recipe: Recipe) -> Iterator[RecipeError]:

@@ -81,6 +81,15 @@ def _eval(recipe: Recipe) -> Iterator[RecipeError]:
         if suite.rows in SPLITS and not recipe.has_split(suite.rows):
             do = f"give data.{suite.rows}, or data.{'val' if suite.rows == 'validation' else 'test'}_set_size"
             yield RecipeError(f"suite {name!r} asks the {suite.rows} rows, and there are none", where=where, do=do)
+        for metric, setting in (("regex", "pattern"), ("json_fields", "json_schema"), ("judge", "judge")):
+            if metric in suite.metrics and getattr(suite, setting) is None:
+                at = recipe.location_of(f"eval.suites.{name}.metrics")
+                yield RecipeError(f"suite {name!r}: {metric} needs {setting}", where=at, do=f"give the suite {setting}")
+        if suite.few_shot_rows in SPLITS and not recipe.has_split(suite.few_shot_rows):
+            at = recipe.location_of(f"eval.suites.{name}.few_shot_rows")
+            yield RecipeError(
+                f"suite {name!r} takes examples of {suite.few_shot_rows} rows, and there are none", where=at
+            )
         if suite.rows.startswith("builtin:") and suite.rows not in BUILTIN_ROWS:
             do = suggestion(suite.rows, BUILTIN_ROWS)
             yield RecipeError(f"there are no built-in rows {suite.rows!r}", where=where, do=do)

@@ -54,9 +54,45 @@ SMOOTHED: tuple[str, ...] = ("sigmoid", "robust", "exo_pair", "aot", "aot_unpair
 LoraInit = Literal["default", "gaussian", "orthogonal", "pissa", "olora", "loftq", "eva"]
 
 # Metrics that a suite may ask for. `loss` (nats per token of the expected answer) is measured for every suite.
-Metric = Literal["exact_match", "normalised_match", "json_match"]
+Metric = Literal[
+    "exact_match",
+    "normalised_match",
+    "json_match",
+    "json_valid",
+    "json_fields",
+    "token_f1",
+    "rouge1",
+    "rouge2",
+    "rougeL",
+    "bleu",
+    "chrf",
+    "accuracy",
+    "accuracy_norm",
+    "macro_f1",
+    "regex",
+    "numeric_match",
+    "perplexity",
+    "bits_per_byte",
+    "repetition",
+    "length",
+    "length_ratio",
+    "stopped",
+    "runaway",
+    "judge",
+]
 METRICS: tuple[str, ...] = get_args(Metric)
 LOSS = "loss"
+# Kind of suite -> its metrics when it names none, and the setting that a metric needs.
+SuiteKind = Literal["generation", "choice", "pairs", "perplexity"]
+KIND_METRICS: dict[str, tuple[str, ...]] = {
+    "generation": ("exact_match",),
+    "choice": ("accuracy",),
+    "pairs": ("accuracy",),
+    "perplexity": ("perplexity", "bits_per_byte"),
+}
+# What gates may name of a task of the lm-eval harness: scores that its rows have.
+HARNESS_METRICS: tuple[str, ...] = ("acc", "acc_norm", "exact_match", "f1", "em")
+HARNESS_PREFIX = "lm-eval:"
 
 # What `verify` measures of an exported file against the trained model, on the recipe's rows.
 FIDELITY: tuple[str, ...] = (
@@ -92,6 +128,12 @@ SPEED: tuple[str, ...] = (*LATENCY, "tokens_per_second")
 # Figures that are no share between 0 and 1.
 UNBOUNDED: tuple[str, ...] = (
     LOSS,
+    "bleu",
+    "chrf",
+    "perplexity",
+    "bits_per_byte",
+    "length",
+    "length_ratio",
     "mean_kl",
     "p999_kl",
     "perplexity_ratio",
@@ -208,7 +250,6 @@ VALUES: dict[str, str] = {
     "conversational": "messages",
     "openai": "messages",
     "exact": "exact_match",
-    "accuracy": "exact_match",
     "fp32": "float32",
     "bf16": "bfloat16",
     "fp16": "float16",

@@ -10,19 +10,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, PrivateAttr, Tag
+from pydantic import BeforeValidator, Discriminator, Field, PrivateAttr, Tag, model_validator
 
 from edgeft.errors import Location
 from edgeft.recipe import gates
 from edgeft.recipe.names import (
     BUILTIN_FAMILIES,
+    HARNESS_METRICS,
+    HARNESS_PREFIX,
     HEADS,
+    KIND_METRICS,
     LOSS,
     DataType,
     ExportName,
     MergeBase,
     Metric,
     Policy,
+    SuiteKind,
     TensorType,
 )
 from edgeft.recipe.section import Name, Section, Text
@@ -146,13 +150,58 @@ class MergeSection(Section):
     )
 
 
+class JudgeSection(Section):
+    """`judge:` another model that judges answers, behind an endpoint with OpenAI's chat interface."""
+
+    base_url: Text = Field(description="where it is, such as `http://localhost:8000/v1`")
+    model: Text = Field(description="its name there")
+    prompt: Text | None = Field(None, description="what it is asked, with {question}, {expected} and {answer}")
+    scale: float = Field(10, gt=0, description="the number that it says of a perfect answer")
+    max_tokens: int = Field(256, ge=1, description="tokens of its answer")
+    api_key_env: Text | None = Field(
+        None, description="the environment variable that holds its key, which is written nowhere"
+    )
+
+
 class Suite(Section):
     """One set of questions and how the answers are scored."""
 
-    rows: Text = Field(description="`test`, `validation`, `builtin:general`, or a JSONL file of messages")
+    rows: Text = Field(
+        description="`test`, `validation`, `builtin:general`, `lm-eval:TASK`, or a file of rows, relative to the recipe"
+    )
+    type: DataType | None = Field(None, description="of a file of conversations: the form of its rows")
+    kind: SuiteKind = Field(
+        "generation",
+        description="what is asked: an answer, the likeliest of several, the better of two, how likely a text is",
+    )
     metrics: list[Metric] = Field(["exact_match"], min_length=1, description="how answers are scored; loss always is")
     max_tokens: int = Field(128, ge=1, description="tokens of the longest answer")
     limit: int | None = Field(None, ge=1, description="only this many rows, spread evenly")
+    system: Text | None = Field(None, description="a system turn for rows that have none")
+    few_shot: int = Field(0, ge=0, description="answered examples before each question")
+    few_shot_rows: Text | None = Field(
+        None, description="`train`, `validation`, `test` or a file they are taken from; default the suite's own rows"
+    )
+    few_shot_seed: int = Field(0, ge=0, description="which ones")
+    stop: list[Text] = Field([], description="texts that end an answer")
+    chat: bool = Field(True, description="ask through the model's chat template; false: the plain texts of the turns")
+    pattern: Text | None = Field(None, description="of the metric regex; {expected} in it is the expected answer")
+    json_schema: Text | None = Field(None, description="a JSON Schema file, of the metrics json_valid and json_fields")
+    judge: JudgeSection | None = Field(None, description="of the metric judge")
+    window: int | None = Field(None, ge=2, description="of perplexity: tokens read at once; default the whole context")
+    overlap: int = Field(1, ge=1, description="of perplexity: tokens of the text before that each window reads again")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_metrics(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "metrics" not in values and values.get("kind") in KIND_METRICS:
+            return {**values, "metrics": list(KIND_METRICS[values["kind"]])}
+        return values
+
+    @property
+    def task(self) -> str | None:
+        """The lm-eval task that has the rows, if one does."""
+        return self.rows.removeprefix(HARNESS_PREFIX) if self.rows.startswith(HARNESS_PREFIX) else None
 
 
 class EvalSection(Section):
@@ -382,7 +431,7 @@ def suite_metrics(suites: Mapping[str, Suite]) -> dict[str, tuple[str, ...]]:
     """Suite name -> metrics that gates may name, loss included; also "suite/family" for families of packaged rows."""
     found: dict[str, tuple[str, ...]] = {}
     for name, suite in suites.items():
-        metrics = (*suite.metrics, LOSS)
+        metrics = HARNESS_METRICS if suite.task else (*suite.metrics, LOSS)
         found[name] = metrics
         found |= {f"{name}/{family}": metrics for family in BUILTIN_FAMILIES.get(suite.rows, ())}
     return found

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from edgeft import extras, files
 from edgeft.artifact import Outcome
 from edgeft.pipeline.stage import Inputs, Work
+from edgeft.recipe.names import HARNESS_PREFIX
 from edgeft.recipe.schema import Suite
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def builtin_digests(suites: Mapping[str, Any]) -> dict[str, str]:
         if ref.startswith(BUILTIN_PREFIX):
             digests = {path.name: files.digest_file(path) for path in builtin_files(ref)}
             found[ref] = files.digest_text(files.canonical_json(digests))
+        elif ref.startswith(HARNESS_PREFIX):
+            found[ref] = str(extras.version("lm-eval"))
     return found
 
 
@@ -91,20 +94,9 @@ def write(folder: Path, evaluation: Evaluation, waited: Mapping[str, Any]) -> di
 
 def questions_of(suites: Mapping[str, Suite], inputs: Inputs) -> list[Questions]:
     """The suites with their rows: of the dataset artifact, packaged, or of the user's file (source `suites.NAME`)."""
-    from edgeft.evals import suites as sources
+    from edgeft.stages.questions import build
 
-    found = []
-    for name, suite in suites.items():
-        wanted = {"metrics": list(suite.metrics), "max_tokens": suite.max_tokens, "limit": suite.limit}
-        source = inputs.sources.get(f"suites.{name}")
-        if source is not None:
-            found.append(sources.from_jsonl(name, source, **wanted))  # type: ignore[arg-type]
-        elif suite.rows.startswith(sources.BUILTIN_PREFIX):
-            found.append(sources.builtin(name, suite.rows, **wanted))  # type: ignore[arg-type]
-        else:
-            rows = files.read_jsonl(inputs["data"].file(f"{suite.rows}.jsonl"))
-            found.append(sources.from_rows(name, rows, **wanted))  # type: ignore[arg-type]
-    return found
+    return [build(name, suite, inputs) for name, suite in suites.items()]
 
 
 def open_model(inputs: Inputs) -> Runtime:

@@ -29,6 +29,7 @@ from pydantic import BaseModel
 from edgeft import datafiles
 from edgeft.pipeline.plan import stage_of
 from edgeft.pipeline.stage import Source, Target
+from edgeft.recipe.check import suite_files
 from edgeft.recipe.gates import Gate
 from edgeft.recipe.names import BUILTIN_ROWS, SPLITS, TEMPLATES
 from edgeft.recipe.schema import DataSection, Phase, Recipe, Suite
@@ -304,8 +305,4 @@ def _base(recipe: Recipe) -> Source:
 
 
 def _suite_files(suites: dict[str, Suite]) -> dict[str, Source]:
-    return {
-        f"suites.{name}": Source("file", suite.rows)
-        for name, suite in suites.items()
-        if suite.rows not in SPLITS and suite.rows not in BUILTIN_ROWS
-    }
+    return {f"suites.{key}": Source("file", path) for key, path in suite_files(suites)}

@@ -66,6 +66,11 @@ def failing_gate(params: Any, inputs: Inputs, work: Work) -> Outcome:
     return _verdict(work, [_check("task.exact_match >= 0.5", passed=False)])
 
 
+def probe(params: Any, inputs: Inputs, work: Work) -> Outcome:
+    files.write_json(work.folder / "figures.json", {})
+    return Outcome("probe")
+
+
 def export(params: Any, inputs: Inputs, work: Work) -> Outcome:
     (work.folder / f"tiny-{params.type}.gguf").write_bytes(b"GGUF" + bytes(1000))
     return Outcome("gguf", facts={"type": params.type})
@@ -96,7 +101,8 @@ def _verdict(work: Work, checks: list[dict[str, Any]]) -> Outcome:
 
 
 STAGES: dict[str, RunStage] = {
-    "data": data, "train": train, "eval": evaluate, "gate": gate, "export": export, "verify": verify, "report": report,
+    "data": data, "train": train, "eval": evaluate, "probe": probe, "gate": gate, "export": export, "verify": verify,
+    "report": report,
 }  # fmt: skip
 
 

@@ -26,6 +26,7 @@ TITLES = {
     "merge": "`merge:`",
     "eval": "`eval:`",
     "eval.suites.*": "A suite below `eval.suites`",
+    "eval.suites.*.judge": "`judge:` of a suite",
     "probe": "`probe:`",
     "gate": "`gate:`",
     "export.*": "Options of an export",

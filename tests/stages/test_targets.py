@@ -205,6 +205,18 @@ OVERRIDES: dict[str, tuple[str, set[str]]] = {
     "eval.suites.*.metrics": ("[exact_match, json_match]", {*EVALS, *FILES}),
     "eval.suites.*.max_tokens": ("7", {*EVALS, *FILES}),
     "eval.suites.*.limit": ("7", {*EVALS, *FILES}),
+    "eval.suites.*.type": ("messages", {*EVALS, *FILES}),
+    "eval.suites.*.system": ("Be brief.", {*EVALS, *FILES}),
+    "eval.suites.*.few_shot": ("3", {*EVALS, *FILES}),
+    "eval.suites.*.few_shot_rows": ("train", {*EVALS, *FILES}),
+    "eval.suites.*.few_shot_seed": ("3", {*EVALS, *FILES}),
+    "eval.suites.*.stop": ("[END]", {*EVALS, *FILES}),
+    "eval.suites.*.chat": ("false", {*EVALS, *FILES}),
+    "eval.suites.*.pattern": ("x", {*EVALS, *FILES}),
+    "eval.suites.*.json_schema": ("s.json", {*EVALS, *FILES}),
+    "eval.suites.*.judge": ("{base_url: 'http://localhost/v1', model: m}", {*EVALS, *FILES}),
+    "eval.suites.*.window": ("64", {*EVALS, *FILES}),
+    "eval.suites.*.overlap": ("8", {*EVALS, *FILES}),
     "probe.rows": ("9", {"probe"}),
     "probe.drift": ("false", {"probe"}),
     "gate.checks": ("[task.exact_match >= 0.8]", {"gate", *FILES}),
@@ -337,6 +349,9 @@ STRUCTURE = {
     "report",
     "merge.write",
 }
+# Tried by tests/evals/test_judge.py.
+KIND = {"eval.suites.*.kind"}
+JUDGE = {f"eval.suites.*.judge.{key}" for key in ("base_url", "model", "prompt", "scale", "max_tokens", "api_key_env")}
 SIZES = {"data.val_set_size": "data.validation", "data.test_set_size": "data.test"}
 PLACES = {"data.datasets.*": "data.datasets.0", "eval.suites.*": "eval.suites.task", "export.*": "export.onnx-int4"}
 OF_GGUF = {"imatrix", "tensor_types", "token_embedding_type", "output_tensor_type", "max_shard_size", "quantizer"}
@@ -361,7 +376,9 @@ def changed(before: dict[str, Target], after: dict[str, Target]) -> set[str]:
 def test_every_key_of_the_schema_is_tried_below() -> None:
     phases = {key for key in every_key() if key.startswith(("earlier_phases", "train.data"))}  # in test_phases.py
     phases |= {"train.name", "train.previous"}
-    tried = set(OVERRIDES) | set(OF_OBJECTIVES) | STRUCTURE | set(SIZES) | {"export.*.with_base"} | phases
+    tried = (
+        set(OVERRIDES) | set(OF_OBJECTIVES) | STRUCTURE | set(SIZES) | KIND | JUDGE | {"export.*.with_base"} | phases
+    )
     assert set(every_key()) == tried | {f"train.rewards.*.{key}" for key in ("type", "weight", *REWARDS)}
 
 
@@ -397,6 +414,12 @@ def test_who_quantizes_builds_nothing_again(tmp_path: Path) -> None:
     other = targets(tmp_path, FULL, "export.gguf-q8_0.quantizer=fast")["export.gguf-q8_0"].params
     assert one != other
     assert canonical_params(one) == canonical_params(other)
+
+
+def test_the_kind_of_a_suite_decides_its_metrics(tmp_path: Path) -> None:
+    params: Any = targets(tmp_path, FULL, "eval.suites.own.kind=perplexity")["eval.tuned"].params
+    assert params.suites["own"].metrics == ["perplexity", "bits_per_byte"]
+    assert params.suites["own"].kind == "perplexity"
 
 
 def test_the_base_beside_an_adapter(tmp_path: Path) -> None:
