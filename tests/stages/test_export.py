@@ -166,3 +166,27 @@ def test_what_fell_back_is_said_once(tmp_path: Path) -> None:
     assert len(said) == len({tuple(pair) for pair in done.facts["fallbacks"].values()})
     assert any("more: the rows do not divide into blocks of q4_k, stored as q5_0 instead" in text for text in said)
     assert done.facts["fallbacks"]["blk.0.attn_q.weight"] == ["q4_k", "q5_0"]
+
+
+def test_who_quantizes_reaches_the_exporter_and_a_fallback_is_said(
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgeft.exporters.gguf.kquants import trust
+
+    made = {}
+    for quantizer, fast in (("fast", ["q4_k"]), ("ggml", [])):
+        params = export.Params(format="gguf", type="q4_k_s", threads=1, quantizer=quantizer)
+        done = export.run(params, inputs, work(tmp_path, quantizer))
+        assert [name for name in done.measurements["fast_types"] if name == "q4_k"] == fast
+        made[quantizer] = done.facts
+    assert made["fast"] == made["ggml"]
+    monkeypatch.setattr(trust, "trusted", lambda *_: False)
+    said: list[str] = []
+    place = work(tmp_path, "differs")
+    done = export.run(
+        export.Params(format="gguf", type="q4_k_s", threads=1),
+        inputs,
+        Work(place.folder, place.scratch, warn=said.append),
+    )
+    assert any("does not give the bytes of the installed llama-cpp-python" in text for text in said)
+    assert done.facts == made["ggml"]

@@ -64,7 +64,8 @@ def export(
     imatrix = read_imatrix(wanted.imatrix) if wanted.imatrix else None
     threads = int(options.get("threads") or available_cores())
     which = str(options.get("quantizer") or "auto")
-    with torch_threads(threads), storage_errors(folder), Quantizer(threads, which, listen) as quantizer:
+    # Folding goes on beside quantizing, and torch's threads keep a core busy while they wait for the next tensor.
+    with torch_threads(max(1, threads // 2)), storage_errors(folder), Quantizer(threads, which, listen) as quantizer:
         parts = parts_of(source, kind, imatrix)
         plan = layout(kind, parts.arch, parts.metadata, parts.tensors, folder, wanted)
         _check_imatrix(kind, plan, parts, imatrix)
