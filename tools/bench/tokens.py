@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 from pathlib import Path
 
+sys.path = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).parent]  # gguf.py and onnx.py
 from edgeft.runtimes import open_runtime
 
 
