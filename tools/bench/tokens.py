@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 sys.path = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).parent]  # gguf.py and onnx.py
-from edgeft.runtimes import open_runtime
+from edgeft.runtimes import open_runtime  # noqa: E402
 
 
 def main() -> None:
