@@ -67,8 +67,8 @@ def lay_out(folder: Path, checkpoint: Path, type_name: str, provider: str, head_
 
 
 def _relinked(graph: Path, copy: Path, data: str, head_size: int) -> None:
-    """A copy of a graph whose weights lie in the file `data` beside it, and that says how wide its cache is (the
-    library makes an empty one of what the inputs say)."""
+    """A copy of a graph whose weights lie in the file `data` beside it, and that says how wide its cache is: the
+    library makes an empty one of what the inputs say."""
     import onnx
 
     model = onnx.load(graph, load_external_data=False)
