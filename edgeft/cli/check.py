@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgeft.cli.options import Command, json_option, print_json, recipe_argument, set_option
-from edgeft.errors import EdgeftError, Errors
+from edgeft.errors import EdgeftError, Errors, RecipeError
 
 if TYPE_CHECKING:
+    from edgeft.data.rows import Entry
     from edgeft.recipe import Recipe
 
 
@@ -38,6 +41,8 @@ def command(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     if faults:
         raise Errors(faults)
     click.echo(f"{recipe}: ok ({summary['targets']} targets, {summary['rows']} rows)")
+    for name, form in dict(summary["forms"]).items():  # type: ignore[call-overload]
+        click.echo(f"  {name}: {form} rows")
 
 
 def _check(path: Path, overrides: tuple[str, ...], faults: list[EdgeftError]) -> dict[str, object]:
@@ -50,24 +55,52 @@ def _check(path: Path, overrides: tuple[str, ...], faults: list[EdgeftError]) ->
     opened = open_project(path, overrides)
     found = check(opened.recipe, base)  # type: ignore[arg-type]  # a module's functions take the narrower Base
     faults.extend(found or refusals(opened.recipe))
-    rows = _rows(opened.recipe, faults)
-    return {"targets": len(opened.targets), "rows": rows}
+    rows, forms = _rows(opened.recipe, faults)
+    return {"targets": len(opened.targets), "rows": rows, "forms": forms}
 
 
-def _rows(recipe: Recipe, faults: list[EdgeftError]) -> int:
-    """Sound rows in the recipe's files that are there; what is wrong with the others is added to `faults`."""
-    from edgeft.data.faults import errors_of
-    from edgeft.data.rows import Entry, read_rows
+def _rows(recipe: Recipe, faults: list[EdgeftError]) -> tuple[int, dict[str, str]]:
+    """Sound rows in the recipe's files that are there, and the form of each dataset; what is wrong with the others is
+    added to `faults`. Tables in Parquet and Arrow need pyarrow, which is not light: they are read when the data target
+    is built."""
+    from edgeft.data.faults import Tally
+    from edgeft.data.rows import Reading, read
 
-    count = 0
+    tally = Tally(recipe.data.checks.model_dump())
+    count, found = 0, {}
+    for key, written, entry in _entries(recipe):
+        reading = Reading(getattr(recipe.train, "objective", "sft"))
+        try:
+            count += sum(1 for _ in read(entry, tally, reading))
+        except EdgeftError as error:
+            where = recipe.location_of(f"{key}.type")
+            faults.append(RecipeError(f"{written}: {error.what}", where=where, do=error.do))
+        if reading.form:
+            found[written] = reading.form
+    faults.extend(tally.errors())
+    return count, found
+
+
+def _entries(recipe: Recipe) -> Iterator[tuple[str, str, Entry]]:
+    """(key in the recipe, path as written, entry) of each dataset whose files are there and light to read."""
+    from edgeft.data.reading import TABLES
+    from edgeft.data.rows import Entry
+    from edgeft.datafiles import files_of, find, format_of, without_sample
+
     data = recipe.data
-    for entry in [*data.datasets, *data.validation, *data.test]:
-        path = recipe.resolve(entry.path)
-        if path.is_file():
-            rows, wrong = read_rows(Entry(path, entry.type, os.path.relpath(path)))
-            count += len(rows)
-            faults.extend(errors_of(wrong))
-    return count
+    for split, listed in (("datasets", data.datasets), ("validation", data.validation), ("test", data.test)):
+        for number, entry in enumerate(listed):
+            path = find(without_sample(entry.path)[0], relative_to=recipe.folder).path
+            wanted = entry.split or {"datasets": "train"}.get(split, split)
+            try:
+                paths = files_of(path, split=wanted, subset=entry.subset) if path is not None else []
+            except EdgeftError:  # told by the check of the recipe's files
+                continue
+            light = [one for one in paths if one.is_file() and format_of(one.name) not in TABLES]
+            if light and len(light) == len(paths):
+                found = Entry(path or Path(), entry.type, os.path.relpath(path or ""), entry.fields or {})
+                found = replace(found, split=wanted, subset=entry.subset, system=entry.system)
+                yield f"data.{split}.{number}", entry.path, found
 
 
 def _data(fault: EdgeftError) -> dict[str, Any]:

@@ -34,15 +34,19 @@ def show_command(recipe: Path, split: str, start: int, rows: int, overrides: tup
     """Show rows of RECIPE rendered and tokenized; what is trained on is marked (in colour in a terminal)."""
     from edgeft.cli.project import open_project
     from edgeft.cli.quiet import quiet_libraries
-    from edgeft.data.store import read_tokens, shown
+    from edgeft.data.show import shown
+    from edgeft.data.store import LABELS
     from edgeft.errors import DataError
+    from edgeft.files import read_json
 
     quiet_libraries(debug=click.get_current_context().find_root().obj.debug)
     opened = open_project(recipe, overrides)
     dataset = _dataset(opened)
     if f"{split}.parquet" not in dataset.files:
         raise DataError(f"the recipe has no {split} rows", where=recipe)
-    found = shown(read_tokens(dataset.file(f"{split}.parquet")), _tokenizer(opened.recipe), start=start, count=rows)
+    labels = read_json(dataset.file(LABELS)) if LABELS in dataset.files else []
+    path = dataset.file(f"{split}.parquet")
+    found = shown(path, _tokenizer(opened.recipe, dataset), start=start, count=rows, labels=labels)
     if as_json:
         print_json(found)
         return
@@ -70,13 +74,13 @@ def _dataset(opened: Opened) -> Artifact:
     return done.artifact
 
 
-def _tokenizer(recipe: Recipe) -> Any:
+def _tokenizer(recipe: Recipe, dataset: Artifact) -> Any:
     """The tokenizer with the template that the data target used."""
+    from edgeft.files import read_json
     from edgeft.models.base import resolve
     from edgeft.models.tokenizer import load_tokenizer
 
-    written = recipe.data.chat_template
-    template = recipe.resolve(written).read_text(encoding="utf-8") if written is not None else None
+    template = read_json(dataset.file("stats.json"))["chat_template"]
     return load_tokenizer(resolve(recipe.base_model, relative_to=recipe.folder), chat_template=template)
 
 
@@ -92,7 +96,8 @@ def _row(row: Mapping[str, Any]) -> None:
 
     tokens = row["tokens"]
     trained = sum(token["trained"] for token in tokens)
-    click.echo(click.style(f"{row['id']}: {len(tokens)} tokens, {trained} trained on", bold=True))
+    note = f" ({printable(row['note'])})" if row["note"] else ""
+    click.echo(click.style(f"{row['id']}{note}: {len(tokens)} tokens, {trained} trained on", bold=True))
     text = ""
     for is_trained, piece in _runs(tokens):
         piece = printable(piece)
@@ -131,17 +136,42 @@ def stats_command(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> No
     lengths = stats["splits"]["train"]["length"]
     if lengths:
         _histogram(lengths, stats["sequence_len"])
+    _roles(stats)
     packing = stats["packing"]
     click.echo(
         f"\npacked: {packing['sequences']} sequences of {stats['sequence_len']} tokens, "
-        f"{100 * packing['filled']:.0f} % full{'' if stats['sample_packing'] else ' (sample_packing is off)'}"
+        f"{100 * packing['filled']:.0f} % full{'' if stats['sample_packing'] else ' (sample_packing is off)'}\n"
+        f"not packed: {100 * packing['padded']:.0f} % padding, rows of like length together"
     )
+    _checks(stats)
+
+
+def _roles(stats: Mapping[str, Any]) -> None:
+    """Tokens by role and rows by label, of the training rows."""
+    train = stats["splits"]["train"]
+    click.echo("\ntokens by role: " + ", ".join(f"{role} {count:,}" for role, count in train["tokens_by_role"].items()))
+    if "labels" in train:
+        click.echo("rows by label: " + ", ".join(f"{name} {count:,}" for name, count in train["labels"].items()))
+    cut = train["truncated"]
+    if cut["rows"]:
+        click.echo(f"cut to sequence_len: {cut['rows']:,} rows, {cut['tokens']:,} tokens lost")
+
+
+def _checks(stats: Mapping[str, Any]) -> None:
+    """Duplicates, leakage, and what else the checks found, with what became of it."""
     for split, count in stats["duplicates"].items():
         if count:
             click.echo(f"{count} {split} rows are exact duplicates of others")
     for split, leak in stats["leakage"].items():
         if leak["rows"]:
             click.echo(f"{leak['rows']} {split} rows are training rows too, such as {', '.join(leak['examples'][:3])}")
+    found = {check: table for check, table in stats["checks"].items() if table["rows"]}
+    if not found:
+        return
+    click.echo(f"\n{'check':<16} {'rows':>7} {'left out':>9}  {'policy':<9} such as")
+    for check, table in found.items():
+        place = table["examples"][0]["where"][0]
+        click.echo(f"{check:<16} {table['rows']:>7,} {table['dropped']:>9,}  {table['policy']:<9} {place}")
 
 
 def _splits(stats: Mapping[str, Any]) -> None:

@@ -122,18 +122,17 @@ def dataset_of(path: Path) -> Iterator[Artifact]:
     import tempfile
 
     from edgeft import artifact, files
-    from edgeft.data.faults import errors_of
     from edgeft.data.rows import Entry, read_rows
     from edgeft.errors import Errors
 
     if path.is_dir():
         yield _of_kind(artifact.load(path), "dataset")
         return
-    rows, faults = read_rows(Entry(path))
-    if faults:
-        raise Errors(errors_of(faults))
+    rows, errors = read_rows(Entry(path))
+    if errors:
+        raise Errors(errors)
     with tempfile.TemporaryDirectory(prefix="edgeft-") as folder:
-        files.write_jsonl(Path(folder) / "test.jsonl", ({"id": row.id, "messages": list(row.messages)} for row in rows))
+        files.write_jsonl(Path(folder) / "test.jsonl", ({"id": row.id, **row.value} for row in rows))
         yield _plain(Path(folder), "dataset")
 
 

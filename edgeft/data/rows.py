@@ -1,48 +1,71 @@
-"""Users' dataset files read row by row, every fault of a file found in one pass, each with file:line.
+"""Users' dataset files read row by row, every fault counted with file:line, sound rows in one form.
 
-Used by the `data` stage and, through `check_rows`, by `edgeft check`; imports nothing heavy.
+Used by the `data` stage (through `edgeft.data.scan`) and by `edgeft check`; imports nothing heavy.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edgeft import files
-from edgeft.data.faults import BadRow, Fault
-from edgeft.data.formats import FORMATS
-from edgeft.errors import DataError, Location
+from edgeft.data import characters, forms
+from edgeft.data.faults import BadRow, Fault, Tally
+from edgeft.data.formats import FORMATS, detected, keys_of
+from edgeft.data.reading import records
+from edgeft.datafiles import files_of
+from edgeft.errors import DataError, EdgeftError, Location
 from edgeft.registry import lookup
 
-_LFS = b"version https://git-lfs.github.com/spec/"
+Normal = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One source of rows. `name` is how it is called in messages and ids: the path as the recipe writes it."""
+    """One source of rows: a file, a glob or a folder.
+
+    form     None: found out from the first row
+    name     how it is called in messages and ids: the path as the recipe writes it
+    fields   names that the form expects -> names that the rows have ("a.b" is b inside a)
+    sample   only so many of its rows
+    weight   how many times each training row counts
+    """
 
     path: Path
-    form: str = "messages"
+    form: str | None = None
     name: str = ""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    sample: int | None = None
+    weight: float = 1.0
+    split: str | None = None
+    subset: str | None = None
+    system: str | None = None
 
     @property
     def label(self) -> str:
         return self.name or str(self.path)
 
+    def files(self) -> list[tuple[str, Path]]:
+        """(name in messages, path) of each of its files. `DataError` when there are none."""
+        found = files_of(self.path, split=self.split, subset=self.subset)
+        if found == [self.path]:
+            return [(self.label, self.path)]
+        if self.path.is_dir():
+            return [(f"{self.label.rstrip('/')}/{path.relative_to(self.path).as_posix()}", path) for path in found]
+        return [(path.name, path) for path in found]
+
 
 @dataclass(frozen=True)
 class Row:
-    """One row, normalised. `line` is where it stands in `file`; `id` is "file:line" with the shortest telling file
-    name."""
+    """One row, normalised: `value` holds what its kind of rows holds (`messages`, `text`, `prompt` and `chosen`, …).
+    `line` is where it stands in `file`; `id` is "file:line" with the shortest telling file name."""
 
     id: str
     file: str
     line: int
-    messages: tuple[dict[str, str], ...]
+    value: dict[str, Any]
 
     @property
     def where(self) -> Location:
@@ -50,121 +73,199 @@ class Row:
 
     @property
     def key(self) -> str:
-        """Equal for rows with the same turns: what makes an exact duplicate."""
-        return files.digest_text(files.canonical_json(list(self.messages)))
+        """Equal for rows that say the same: what makes an exact duplicate."""
+        return files.digest_text(files.canonical_json(self.value))
 
     @property
     def question(self) -> str:
-        """Equal for rows that ask the same thing: all turns but the last."""
-        return files.digest_text(files.canonical_json(list(self.messages[:-1])))
+        """Equal for rows that ask the same thing."""
+        return files.digest_text(files.canonical_json(forms.asked(self.value)))
 
 
-def check_rows(entries: Iterable[Entry]) -> list[DataError]:
+@dataclass
+class Reading:
+    """How an entry is read: for which objective, and what was found out on the way."""
+
+    objective: str = "sft"
+    form: str | None = None  # of the entry; found out from its first row when it names none
+    rows: int = 0
+
+
+def read_rows(entry: Entry, objective: str = "sft") -> tuple[list[Row], list[DataError]]:
+    """The sound rows of an entry, and every fault of the others as an error; for callers that hold all rows."""
+    tally = Tally()
+    rows = list(read(entry, tally, Reading(objective)))
+    return rows, tally.errors()
+
+
+def check_rows(entries: Iterable[Entry], objective: str = "sft") -> list[DataError]:
     """All faults of dataset files that show without a tokenizer, as errors ready to be told; empty when sound."""
-    from edgeft.data.faults import errors_of
-
-    faults: list[Fault] = []
+    tally = Tally()
     for entry in entries:
-        faults += read_rows(entry)[1]
-    return errors_of(faults)
+        for _ in read(entry, tally, Reading(objective)):
+            pass
+    return tally.errors()
 
 
-def read_rows(entry: Entry, short: str | None = None) -> tuple[list[Row], list[Fault]]:
-    """The sound rows of a file and its faults. `short` is the file's name in the ids."""
-    turns = lookup(FORMATS, entry.form, "dataset type").load()
-    label, short = entry.label, short or entry.path.name
-    rows: list[Row] = []
-    faults: list[Fault] = []
+def read(entry: Entry, tally: Tally, reading: Reading, names: Mapping[str, str] | None = None) -> Iterator[Row]:
+    """The rows of an entry that may be used, one by one; what is wrong goes to `tally`.
+
+    names   file -> its name in the ids; default the file's own name
+    """
+    reading.form = reading.form or entry.form
+    if reading.form is not None:
+        lookup(FORMATS, reading.form, "dataset type")
     try:
-        for number, raw in _lines(entry.path):
-            try:
-                messages = tuple(checked(turns(_object(raw))))
-                rows.append(Row(f"{short}:{number}", label, number, messages))
-            except _Located as error:
-                faults.append(Fault(error.kind, Location(label, number, error.column), error.detail))
-            except BadRow as error:
-                faults.append(Fault(error.kind, Location(label, number), error.detail))
-    except BadRow as error:  # of the whole file
-        return [], [Fault(error.kind, Location(label), error.detail)]
-    if not rows and not faults:
-        faults.append(Fault("empty dataset", Location(label), "the dataset is empty"))
-    return rows, faults
+        listed = entry.files()
+    except EdgeftError as error:
+        tally.add(Fault("missing file", error.where or Location(entry.label), error.what))
+        return
+    faulty = False
+    for label, path in listed:
+        short = (names or {}).get(label) or Path(label).name
+        try:
+            for line, found in records(path):
+                rows, wrong = _rows(found, entry, reading, label, line, short)
+                faulty = faulty or bool(wrong)
+                fates = [tally.add(fault) for fault in wrong]  # every one is counted
+                if "error" not in fates and "drop" not in fates:
+                    reading.rows += len(rows)
+                    yield from rows
+        except BadRow as error:  # of the whole file
+            faulty = True
+            tally.add(Fault(error.kind, Location(label), error.detail))
+    if not reading.rows and not faulty:
+        tally.add(Fault("empty dataset", Location(entry.label), "the dataset is empty"))
 
 
-class _Located(BadRow):
-    """A bad row whose fault has a column."""
+def _rows(
+    found: dict[str, Any] | BadRow, entry: Entry, reading: Reading, label: str, line: int, short: str
+) -> tuple[list[Row], list[Fault]]:
+    """The rows that a record gives, and what is wrong with it."""
+    wrong: list[Fault] = []
 
-    def __init__(self, kind: str, detail: str, column: int) -> None:
-        super().__init__(kind, detail)
-        self.column = column
+    def fault(bad: BadRow) -> None:
+        wrong.append(Fault(bad.kind, Location(label, line, bad.column), bad.detail))
 
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """(line number, bytes) of each line that is not blank. `BadRow` when the file itself cannot be read."""
+    if isinstance(found, BadRow):
+        fault(found)
+        return [], wrong
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            for number, raw in enumerate(stream, 1):
-                if number == 1 and raw.startswith(_LFS):
-                    raise BadRow("pointer", "this is a Git LFS pointer, not the dataset")
-                if number == 1:
-                    raw = raw.removeprefix(b"\xef\xbb\xbf")
-                if raw.strip():
-                    yield number, raw
-    except FileNotFoundError:
-        raise BadRow("missing file", "there is no such file") from None
-    except (gzip.BadGzipFile, EOFError):
-        raise BadRow("compressed", "the compressed file is damaged") from None
-    except OSError as error:
-        raise BadRow("unreadable file", f"the file cannot be read ({error.strerror or error})") from None
+        raw = mapped(found, entry.fields)
+        form, other = _form(raw, reading)
+        if other:
+            fault(other)
+        value = FORMATS[form].load()(raw)
+        if entry.system:
+            value = forms.with_system(value, entry.system)
+        for bad in faults_in(value):
+            fault(bad)
+        if other and forms.refusal(form, reading.objective):
+            return [], wrong
+        forms.check(form, reading.objective, Location(label, line))
+        given = forms.converted(value, form, reading.objective)
+    except BadRow as error:
+        if not wrong:  # a row of another form is told once
+            fault(error)
+        return [], wrong
+    return [Row(f"{short}:{line}{suffix}", label, line, one) for suffix, one in given], wrong
 
 
-def _object(raw: bytes) -> dict[str, Any]:
-    """The JSON object of a line."""
-    try:
-        text = raw.decode("utf-8").rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise _Located("not utf-8", f"byte {raw[error.start]:#04x} is not UTF-8", error.start + 1) from None
-    try:
-        value = json.loads(text, parse_constant=_no_constant)
-    except json.JSONDecodeError as error:
-        message = error.msg[0].lower() + error.msg[1:]
-        raise _Located("broken json", f"broken JSON: {message}", error.colno) from None
-    except RecursionError:
-        raise BadRow("broken json", "broken JSON: nested too deeply") from None
-    if not isinstance(value, dict):
-        from edgeft.data.formats.messages import kind_of
-
-        raise BadRow("not an object", f"the line is {kind_of(value)}, not a JSON object")
-    return value
+def _form(raw: dict[str, Any], reading: Reading) -> tuple[str, BadRow | None]:
+    """The form to read a row by; and a fault when it is not that of its dataset."""
+    own = detected(raw)
+    if reading.form is None:
+        if own is None:
+            keys = ", ".join(repr(key) for key in list(raw)[:6]) or "none"
+            raise BadRow("unknown form", f"no form of rows has these fields: {keys}")
+        reading.form = own
+    wanted = keys_of(reading.form)
+    if own in (None, reading.form) or any(all(key in raw for key in keys) for keys in wanted):
+        return reading.form, None
+    assert own is not None
+    if any(set(found) < set(keys) for found in keys_of(own) for keys in wanted):  # it only lacks something
+        return reading.form, None
+    missing = next(key for key in wanted[0] if key not in raw)
+    return own, BadRow("mixed forms", f'the row has no "{missing}" (it looks like {own})')
 
 
-def _no_constant(name: str) -> Any:
-    raise BadRow("broken json", f"broken JSON: {name} is not JSON")
+def mapped(raw: dict[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
+    """The row with the names that its form expects."""
+    if not fields:
+        return raw
+    taken: dict[str, Any] = {}
+    for ours, theirs in fields.items():
+        value: Any = raw
+        for part in [theirs] if theirs in raw else theirs.split("."):
+            if not isinstance(value, dict) or part not in value:
+                raise BadRow("wrong form", f'the row has no "{theirs}", which is to be its "{ours}"')
+            value = value[part]
+        taken[ours] = value
+    return {key: value for key, value in raw.items() if key not in fields.values()} | taken
 
 
-def checked(messages: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The turns themselves, when every turn says something and their order is one that chat templates know."""
-    for number, turn in enumerate(messages, 1):
-        if not turn["content"].strip():
-            raise BadRow("empty content", f"turn {number} ({turn['role']}) is empty")
-        if any("\ud800" <= character <= "\udfff" for character in turn["content"]):
-            raise BadRow("bad characters", f"turn {number} ({turn['role']}) holds characters that are not Unicode")
-    roles = [turn["role"] for turn in messages]
-    if "assistant" not in roles:
-        raise BadRow("no assistant turn", "the row has no assistant turn")
-    talk = roles[1:] if roles[0] == "system" else roles
-    for position, role in enumerate(talk):
-        expected = "user" if position % 2 == 0 else "assistant"
-        if role != expected:
-            number = position + 1 + len(roles) - len(talk)
-            raise BadRow("wrong order", f"turn {number} is the {role}'s, where the {expected}'s belongs")
-    if talk[-1] != "assistant":
-        raise BadRow("wrong order", "the row ends with the user's turn")
-    return messages
+def faults_in(value: dict[str, Any]) -> Iterator[BadRow]:
+    """What is wrong with the turns and texts of a normalised row."""
+    talks = forms.conversations(value)
+    for index, turns in enumerate(talks):
+        found = _faults_of(turns, needs_answer=any(key in value for key in ("messages", "completion", "chosen")))
+        if found and (index == 0 or turns != talks[0]):
+            yield found
+            break
+    if "text" in value and not value["text"].strip():
+        yield BadRow("empty content", "the text is empty")
+    for name, text in _texts(value):
+        if characters.has_surrogates(text):
+            yield BadRow("bad characters", f"{name} holds characters that are not Unicode")
+            return
+    for kind, look in (("control characters", characters.control), ("secret", characters.secret)):
+        for name, text in _texts(value):
+            told = look(text)
+            if told:
+                yield BadRow(kind, f"{name} holds {told}")
+                break
 
 
-def short_names(entries: Iterable[Entry]) -> dict[str, str]:
+def _texts(value: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for turns in forms.conversations(value):
+        for number, turn in enumerate(turns, 1):
+            for key in ("content", "reasoning_content"):
+                if key in turn:
+                    yield f"turn {number} ({turn['role']})", turn[key]
+            if "tool_calls" in turn:
+                yield f"turn {number} ({turn['role']})", files.canonical_json(turn["tool_calls"])
+    for key in ("text", "label"):
+        if isinstance(value.get(key), str):
+            yield f"the {key}", value[key]
+
+
+def _faults_of(turns: list[dict[str, Any]], *, needs_answer: bool) -> BadRow | None:
+    """The first fault of a conversation: every turn says something, their order is one that chat templates know."""
+    for number, turn in enumerate(turns, 1):
+        if not turn["content"].strip() and "tool_calls" not in turn and turn["role"] != "tool":
+            return BadRow("empty content", f"turn {number} ({turn['role']}) is empty")
+    roles = [turn["role"] for turn in turns]
+    if needs_answer and "assistant" not in roles:
+        return BadRow("no assistant turn", "the row has no assistant turn")
+    skipped = 1 if roles and roles[0] == "system" else 0
+    expected = ["user"]
+    for position in range(skipped, len(turns)):
+        role, number = roles[position], position + 1
+        if role not in expected:
+            return BadRow("wrong order", f"turn {number} is the {role}'s, where the {expected[0]}'s belongs")
+        if role == "assistant":
+            expected = ["tool"] if "tool_calls" in turns[position] else ["user"]
+        else:
+            expected = ["assistant", "tool"] if role == "tool" else ["assistant"]
+    if needs_answer and roles[-1] != "assistant":
+        return BadRow("wrong order", f"the row ends with the {roles[-1]}'s turn")
+    if not roles[skipped:]:
+        return BadRow("empty content", "the row has no turns")
+    return None
+
+
+def short_names(labels: Iterable[str]) -> dict[str, str]:
     """label -> name in the ids: the file's own name where only one file has it, else its path as written."""
-    labels = list(dict.fromkeys(entry.label for entry in entries))
-    names = [Path(label).name for label in labels]
-    return {label: name if names.count(name) == 1 else label for label, name in zip(labels, names, strict=True)}
+    found = list(dict.fromkeys(labels))
+    names = [Path(label).name for label in found]
+    return {label: name if names.count(name) == 1 else label for label, name in zip(found, names, strict=True)}

@@ -1,21 +1,32 @@
 """A dataset artifact's files: written by the `data` stage, read by training and by `edgeft data show`.
 
-Layout (docs/architecture.md): {train,validation,test}.jsonl, {train,validation}.parquet, stats.json. Same rows, same
-bytes.
+Layout (docs/architecture.md): {train,validation,test}.jsonl, {train,validation}.parquet, stats.json, and labels.json of
+a classification. Same rows, same bytes. Rows are written as they come: no split is held.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeft import files
-from edgeft.data.masks import IGNORED, Example
+from edgeft.data import forms
+from edgeft.data.encode import Encoded
+from edgeft.data.rows import Row
 
-STATS = "stats.json"
+STATS, LABELS = "stats.json", "labels.json"
+_GROUP = 1 << 14  # rows
+# Rows form -> columns besides `id`; "ids" is list<int32>.
+COLUMNS: dict[str, dict[str, str]] = {
+    "language": {"input_ids": "ids", "labels": "ids"},
+    "preference": {"prompt_ids": "ids", "chosen_ids": "ids", "rejected_ids": "ids"},
+    "unpaired_preference": {"prompt_ids": "ids", "completion_ids": "ids", "label": "bool"},
+    "prompts": {"prompt_ids": "ids", "prompt": "text", "reference": "text"},
+    "classification": {"input_ids": "ids", "label": "int32"},
+}
 
 
 @dataclass(frozen=True)
@@ -34,45 +45,77 @@ class Tokens:
         return [len(row) for row in self.ids]
 
 
-def write(folder: Path, examples: Mapping[str, Sequence[Example]], stats: Mapping[str, Any]) -> None:
-    """Write a dataset's files into `folder`. Splits without rows get no files."""
-    for split, rows in examples.items():
-        if not rows:
-            continue
-        files.write_jsonl(
-            folder / f"{split}.jsonl",
-            ({"id": example.row.id, "messages": list(example.row.messages)} for example in rows),
-        )
-        if split != "test":
-            _write_parquet(folder / f"{split}.parquet", rows)
-    files.write_json(folder / STATS, stats)
+class Writer:
+    """Writes one split: rows to NAME.jsonl, and, with `rows_form`, what they became to NAME.parquet. Files appear with
+    the first row."""
 
+    def __init__(self, folder: Path, split: str, rows_form: str | None) -> None:
+        self._folder, self._split, self._form = folder, split, rows_form
+        self._held: list[Encoded] = []
+        self._text: Any = None
+        self._table: Any = None
 
-def _write_parquet(path: Path, rows: Sequence[Example]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    def row(self, row: Row, *, asked: bool) -> None:
+        """A row as it was read; when models are `asked` it, also as a conversation with its answer."""
+        if self._text is None:
+            self._text = (self._folder / f"{self._split}.jsonl").open("w", encoding="utf-8", newline="\n")
+        found = {"id": row.id, **row.value}
+        if asked and "messages" not in found:
+            turns = forms.answered(row.value)
+            found |= {"messages": turns} if turns else {}
+        self._text.write(json.dumps(found, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n")
 
-    listed = pa.list_(pa.int32())
-    table = pa.table(
-        {
-            "id": pa.array([example.row.id for example in rows], pa.string()),
-            "input_ids": pa.array([example.ids for example in rows], listed),
-            "labels": pa.array([example.labels for example in rows], listed),
+    def encoded(self, encoded: Encoded) -> None:
+        if self._form is None:
+            return
+        self._held.append(encoded)
+        if len(self._held) >= _GROUP:
+            self._flush()
+
+    def close(self) -> None:
+        if self._text is not None:
+            self._text.close()
+        if self._held:
+            self._flush()
+        if self._table is not None:
+            self._table.close()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        assert self._form is not None
+        types = {"ids": pa.list_(pa.int32()), "bool": pa.bool_(), "text": pa.string(), "int32": pa.int32()}
+        columns = {"id": pa.array([one.id for one in self._held], pa.string())}
+        columns |= {
+            name: pa.array([one.columns[name] for one in self._held], types[kind])
+            for name, kind in COLUMNS[self._form].items()
         }
-    )
-    pq.write_table(table, path, compression="zstd", row_group_size=1 << 14)
+        table = pa.table(columns)
+        if self._table is None:
+            self._table = pq.ParquetWriter(self._folder / f"{self._split}.parquet", table.schema, compression="zstd")
+        self._table.write_table(table, row_group_size=_GROUP)
+        self._held.clear()
 
 
 def read_tokens(path: Path) -> Tokens:
-    """The rows of a train.parquet or validation.parquet."""
+    """The rows of a train.parquet or validation.parquet of language rows."""
+    columns = read_columns(path)
+    return Tokens(columns["id"], columns["input_ids"], columns["labels"])
+
+
+def read_columns(path: Path) -> dict[str, list[Any]]:
+    """Every column of a parquet file of any rows form: lists of ids as int32 arrays, the others as Python values."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     table = pq.read_table(path, memory_map=True).combine_chunks()
-    columns: dict[str, list[Any]] = {}
-    for name in ("input_ids", "labels"):
-        rows = list(table.column(name).chunks)
-        columns[name] = [row for chunk in rows for row in _arrays(chunk)]
-    return Tokens(table.column("id").to_pylist(), columns["input_ids"], columns["labels"])
+    found: dict[str, list[Any]] = {}
+    for name in table.column_names:
+        column = table.column(name)
+        is_list = pa.types.is_list(column.type)
+        found[name] = [row for chunk in column.chunks for row in _arrays(chunk)] if is_list else column.to_pylist()
+    return found
 
 
 def _arrays(chunk: Any) -> Iterator[Any]:
@@ -82,35 +125,17 @@ def _arrays(chunk: Any) -> Iterator[Any]:
         yield values[start:stop]
 
 
-def shown(tokens: Tokens, tokenizer: Any, *, start: int = 0, count: int = 3) -> list[dict[str, Any]]:
-    """What `edgeft data show` prints: {"id", "tokens": [{"id", "text", "trained"}]} for some rows of a split.
+def rows_at(path: Path, start: int, count: int) -> list[dict[str, Any]]:
+    """Some rows of a parquet file as Python values; only the row groups that hold them are read."""
+    import pyarrow.parquet as pq
 
-    Texts are what each token adds to the decoded row, so that they join to the whole text.
-    """
-    rows = []
-    for index in range(start, min(start + count, len(tokens))):
-        ids, labels = tokens.ids[index].tolist(), tokens.labels[index].tolist()
-        parts = texts_of(ids, tokenizer)
-        rows.append(
-            {
-                "id": tokens.names[index],
-                "tokens": [
-                    {"id": token, "text": text, "trained": label != IGNORED}
-                    for token, text, label in zip(ids, parts, labels, strict=True)
-                ],
-            }
-        )
-    return rows
-
-
-def texts_of(ids: Sequence[int], tokenizer: Any) -> list[str]:
-    """The text of each token; a character cut into several tokens stands with its last one."""
-    texts, start = [], 0
-    for stop in range(1, len(ids) + 1):
-        text = tokenizer.decode(ids[start:stop], clean_up_tokenization_spaces=False)
-        if text.endswith("\N{REPLACEMENT CHARACTER}") and stop < len(ids):
-            texts.append("")
-            continue
-        texts.append(text)
-        start = stop
-    return texts
+    found: list[dict[str, Any]] = []
+    with pq.ParquetFile(path) as table:
+        begin = 0
+        for group in range(table.num_row_groups):
+            rows = table.metadata.row_group(group).num_rows
+            first, last = max(start, begin), min(start + count, begin + rows)
+            if first < last:
+                found += table.read_row_group(group).slice(first - begin, last - first).to_pylist()
+            begin += rows
+    return found

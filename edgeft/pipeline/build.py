@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeft import artifact as artifacts
-from edgeft import files
+from edgeft import datafiles, files
 from edgeft.artifact import Artifact
 from edgeft.errors import EdgeftError, InputError, Interrupted, StorageError, storage_error
 from edgeft.pipeline.digests import digest_source, source_path
@@ -153,9 +153,11 @@ def run_measured(stage: Any, params: Any, inputs: Inputs, work: Work) -> tuple[a
 
 
 def locate(source: Source, base: Path, models: Models) -> Path:
-    """The local path of a source; a hub model that is not cached is downloaded."""
+    """The local path of a source; a hub model or dataset that is not cached is downloaded."""
     if source.kind == "model":
         return models.resolve(source.ref, relative_to=base)
+    if source.kind == "rows":
+        return datafiles.resolve(source.ref, relative_to=base)
     return source_path(source, base)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgeft import files
+from edgeft import datafiles, files
 from edgeft.artifact import MANIFEST
 from edgeft.errors import InputError, ModelError
 from edgeft.pipeline.project import Models
@@ -119,6 +119,8 @@ def digest_source(source: Source, *, base: Path, models: Models, cache: DigestCa
     try:
         if source.kind == "file":
             return _digest_file(source, source_path(source, base), cache)
+        if source.kind == "rows":
+            return _digest_rows(source, base, cache)
         if source.kind == "folder":
             return _digest_folder(source, source_path(source, base), cache)
         if source.kind == "model":
@@ -136,6 +138,18 @@ def _digest_file(source: Source, path: Path, cache: DigestCache) -> SourceDigest
     if not path.exists():
         raise InputError("there is no such file", where=path, do="check the path; relative ones start at the recipe")
     return SourceDigest(source, cache.digest(path))
+
+
+def _digest_rows(source: Source, base: Path, cache: DigestCache) -> SourceDigest:
+    """What a dataset's path names: a file as such, a glob or a folder by its data files, a hub id by its commit."""
+    found = datafiles.find(source.ref, relative_to=base)
+    if found.path is None:
+        return SourceDigest(source, None)
+    if found.kind == "file":
+        return _digest_file(source, found.path, cache)
+    if found.revision is not None:
+        return SourceDigest(source, files.digest_text(f"hub-dataset:{source.ref.partition('@')[0]}@{found.revision}"))
+    return _digest_files(source, datafiles.every_file(found.path), cache)
 
 
 def _digest_folder(source: Source, path: Path, cache: DigestCache) -> SourceDigest:

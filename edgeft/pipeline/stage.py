@@ -18,7 +18,8 @@ from edgeft.progress import Listener, silent
 
 @dataclass(frozen=True)
 class Source:
-    """Something outside the store that a target reads: kind "file", "folder" or "model" (a base-model reference)."""
+    """Something outside the store that a target reads: kind "file", "folder", "model" (a base-model reference)
+    or "rows" (a dataset's path that is no single file: a glob, a folder, a hub id)."""
 
     kind: str
     ref: str

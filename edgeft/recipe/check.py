@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from edgeft import datafiles
 from edgeft.errors import EdgeftError, Location, RecipeError
 from edgeft.files import is_lfs_pointer
-from edgeft.recipe.names import BUILTIN_ROWS, SPLITS
+from edgeft.recipe.names import BUILTIN_ROWS, SPLITS, TEMPLATES
 from edgeft.recipe.schema import Recipe
 from edgeft.registry import suggestion
 
@@ -34,7 +35,7 @@ class Models(Protocol):
 
 def check(recipe: Recipe, models: Models) -> list[EdgeftError]:
     """Every file of the recipe that is not there or unreadable, and what is wrong with its base model."""
-    faults: list[EdgeftError] = [*_files(recipe)]
+    faults: list[EdgeftError] = [*_files(recipe), *_patterns(recipe)]
     base = _base_model(recipe, models)
     return sorted([*faults, *base], key=lambda fault: (fault.where.line, fault.where.column) if fault.where else (0, 0))
 
@@ -44,8 +45,10 @@ def files_of(recipe: Recipe) -> Iterator[tuple[str, str]]:
     data = recipe.data
     for split, entries in (("datasets", data.datasets), ("validation", data.validation), ("test", data.test)):
         for index, entry in enumerate(entries):
-            yield f"data.{split}.{index}.path", entry.path
-    if data.chat_template is not None:
+            path = datafiles.without_sample(entry.path)[0]
+            if datafiles.find(path, relative_to=recipe.folder).kind == "file":
+                yield f"data.{split}.{index}.path", path
+    if data.chat_template is not None and data.chat_template not in TEMPLATES:
         yield "data.chat_template", data.chat_template
     for export, options in recipe.export.items():
         if isinstance(options.imatrix, str):
@@ -54,6 +57,22 @@ def files_of(recipe: Recipe) -> Iterator[tuple[str, str]]:
         for name, suite in recipe.eval.suites.items():
             if suite.rows not in SPLITS and suite.rows not in BUILTIN_ROWS:
                 yield f"eval.suites.{name}.rows", suite.rows
+
+
+def _patterns(recipe: Recipe) -> Iterator[RecipeError]:
+    """Globs and folders of datasets that hold no data file."""
+    data = recipe.data
+    for split, entries in (("datasets", data.datasets), ("validation", data.validation), ("test", data.test)):
+        for index, entry in enumerate(entries):
+            found = datafiles.find(datafiles.without_sample(entry.path)[0], relative_to=recipe.folder)
+            if found.kind == "file" or found.path is None:
+                continue
+            try:
+                wanted = entry.split or {"datasets": "train"}.get(split, split)
+                datafiles.files_of(found.path, split=wanted, subset=entry.subset)
+            except EdgeftError as error:
+                where = recipe.location_of(f"data.{split}.{index}.path")
+                yield RecipeError(f"{entry.path}: {error.what}", where=where, do=error.do)
 
 
 def _files(recipe: Recipe) -> Iterator[RecipeError]:

@@ -8,7 +8,26 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-DataType = Literal["messages", "prompt_completion"]
+# Forms of a dataset's rows; a recipe that names none has them found out.
+DataType = Literal[
+    "messages",
+    "sharegpt",
+    "alpaca",
+    "prompt_completion",
+    "text",
+    "preference",
+    "unpaired_preference",
+    "prompts",
+    "classification",
+    "extraction",
+]
+DATA_TYPES: tuple[str, ...] = get_args(DataType)
+# What happens to rows that a check finds: the run stops, they are left out and counted, or they stay and are counted.
+Policy = Literal["error", "drop", "keep"]
+# Chat templates that a recipe may name instead of a file.
+TEMPLATES: tuple[str, ...] = (
+    "chatml", "deepseek", "gemma", "llama3", "mistral", "phi3", "qwen3", "zephyr",
+)  # fmt: skip
 MergeBase = Literal["dequantized", "pristine", "auto"]
 
 # What training minimises; those that put a head on the model instead of letting it answer.

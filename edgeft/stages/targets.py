@@ -25,10 +25,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from edgeft import datafiles
 from edgeft.pipeline.plan import stage_of
 from edgeft.pipeline.stage import Source, Target
 from edgeft.recipe.gates import Gate
-from edgeft.recipe.names import BUILTIN_ROWS, SPLITS
+from edgeft.recipe.names import BUILTIN_ROWS, SPLITS, TEMPLATES
 from edgeft.recipe.schema import DataSection, Phase, Recipe, Suite
 from edgeft.stages import STAGES
 
@@ -74,13 +75,16 @@ def _data(recipe: Recipe, name: str, data: DataSection, readers: Sequence[Phase]
     entries = {"datasets": data.datasets, "validation": data.validation, "test": data.test}
     sources = {"base": _base(recipe)}
     for key, listed in entries.items():
-        sources |= {f"{key}.{index}": Source("file", entry.path) for index, entry in enumerate(listed)}
-    if data.chat_template is not None:
+        sources |= {f"{key}.{index}": _rows(entry.path) for index, entry in enumerate(listed)}
+    if data.chat_template is not None and data.chat_template not in TEMPLATES:
         sources["chat_template"] = Source("file", data.chat_template)
-    fields = {**_fields(data), "seed": recipe.seed}
-    if "objective" in stage_of(STAGES["data"]).Params.model_fields:
-        fields["objective"] = own[0].objective if own else "sft"
+    fields = {**_fields(data), "seed": recipe.seed, "objective": own[0].objective if own else "sft"}
     return Target(name, "data", params_of("data", **fields), sources=sources)
+
+
+def _rows(written: str) -> Source:
+    path = datafiles.without_sample(written)[0]
+    return Source("file" if datafiles.is_plain_file(path) else "rows", path)
 
 
 def _train(recipe: Recipe) -> Iterator[Target]:

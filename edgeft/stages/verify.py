@@ -170,7 +170,7 @@ def _answered(rows: Iterable[Mapping[str, Any]]) -> Iterable[Case]:
     from edgeft.evals.suites import Case
 
     for row in rows:
-        messages = list(row["messages"])
+        messages = list(row.get("messages", ()))
         while messages and messages[-1]["role"] != "assistant":
             messages.pop()
         if len(messages) > 1:

@@ -30,6 +30,7 @@ from edgeft.training.batches import Batches, Plan, evaluation_batches, make_plan
 from edgeft.training.board import Board, keep_board
 from edgeft.training.machine import choose_threads, is_out_of_memory, peak_memory, release_memory, steady
 from edgeft.training.objectives import OBJECTIVES, ROWS, Bound, Context
+from edgeft.training.packed import packs_exactly
 from edgeft.training.watch import Schedule, Watch, best_step, curve, is_patience_over, overfitting
 
 CURVE, SPEED = "curve.jsonl", "speed.json"
@@ -182,7 +183,7 @@ def _open(
     held = job.dataset / "validation.parquet"
     validation = forms.read(form, held, pad_id) if held.is_file() else None
     _check_watched(settings, validation)
-    plan = _plan(settings, rows, stats)
+    plan = _plan(job, model, rows, stats)
     if settings.objective not in HEADS:
         from edgeft.training.objectives.likelihood import prepare
 
@@ -242,8 +243,16 @@ def _check_watched(settings: Settings, validation: forms.Rows | None) -> None:
             raise InputError(f"{key} needs validation rows", do="give data.validation or data.val_set_size")
 
 
-def _plan(settings: Settings, rows: forms.Rows, stats: Mapping[str, Any]) -> Plan:
-    packed = stats.get("sample_packing") and ROWS[settings.objective] == "language"
+def _plan(job: Job, model: Any, rows: forms.Rows, stats: Mapping[str, Any]) -> Plan:
+    settings, length = job.settings, int(stats["sequence_len"])
+    wanted = bool(stats.get("sample_packing")) and ROWS[settings.objective] == "language"
+    packs = wanted and packs_exactly(model)
+    budget = settings.micro_batch_size * length if wanted and not packs else None
+    if budget is not None:
+        job.warn(
+            "this model lets rows in one sequence see each other, so they are not packed: batches of rows of like "
+            f"length, up to {budget} tokens each"
+        )
     return make_plan(
         rows.lengths,
         micro_batch_size=settings.micro_batch_size,
@@ -251,8 +260,9 @@ def _plan(settings: Settings, rows: forms.Rows, stats: Mapping[str, Any]) -> Pla
         epochs=settings.num_epochs,
         max_steps=settings.max_steps,
         seed=settings.seed,
-        pack_into=int(stats["sequence_len"]) if packed else None,
+        pack_into=length if packs else None,
         tokens_per_step=settings.tokens_per_step,
+        token_budget=budget,
     )
 
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from edgeft.data.faults import BadRow
 from edgeft.data.masks import IGNORED, Example, Masker
-from edgeft.data.rows import Row
 from edgeft.models.tokenizer import load_tokenizer
 
 HEADERS = (
@@ -38,12 +37,18 @@ def tokenizer(tiny_llama: Path) -> Any:
     return load_tokenizer(tiny_llama)
 
 
-def row(*contents: str, system: str | None = None) -> Row:
+def row(*contents: str, system: str | None = None) -> list[dict[str, Any]]:
     roles = ("user", "assistant")
-    turns = [{"role": roles[i % 2], "content": content} for i, content in enumerate(contents)]
+    turns: list[dict[str, Any]] = [{"role": roles[i % 2], "content": content} for i, content in enumerate(contents)]
     if system is not None:
         turns.insert(0, {"role": "system", "content": system})
-    return Row("rows.jsonl:1", "rows.jsonl", 1, tuple(turns))
+    return turns
+
+
+def only(found: list[Example]) -> Example:
+    """The one sequence of a conversation."""
+    assert len(found) == 1
+    return found[0]
 
 
 def trained_runs(example: Example) -> list[list[int]]:
@@ -75,7 +80,7 @@ def test_trained_tokens_decode_to_the_trained_turns(tokenizer: Any, contents: li
     from hypothesis import assume
 
     assume(all(content.strip() for content in contents))
-    example = Masker(tokenizer).encode(row(*contents, system=system))
+    example = only(Masker(tokenizer).encode(row(*contents, system=system)))
     expected = [unicodedata.normalize("NFC", content) + "<|im_end|>" for content in contents[1::2]]
     assert [decoded(tokenizer, run) for run in trained_runs(example)] == expected
     assert example.ends == (tokenizer.convert_tokens_to_ids("<|im_end|>"),) * len(expected)
@@ -89,7 +94,7 @@ def test_the_prompt_has_the_ids_that_the_model_is_given(tokenizer: Any, question
     from hypothesis import assume
 
     assume(question.strip() and answer.strip())
-    example = Masker(tokenizer).encode(row(question, answer))
+    example = only(Masker(tokenizer).encode(row(question, answer)))
     asked = [{"role": "user", "content": question}]
     prompt = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
     ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
@@ -103,7 +108,7 @@ def test_an_answer_that_melts_into_the_prompt_is_tokenized_apart(tiny_llama: Pat
     bare = "{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}{% if add_generation_prompt %} {% endif %}"
     spaced = bare.replace("{{ m.content }}", "{{ ' ' if m.role == 'assistant' }}{{ m.content }}")
     tokenizer = load_tokenizer(tiny_llama, chat_template=spaced)
-    example = Masker(tokenizer).encode(row("Hi", "the light"))
+    example = only(Masker(tokenizer).encode(row("Hi", "the light")))
     whole = tokenizer(example.text, add_special_tokens=False)["input_ids"]
     assert example.in_pieces
     assert list(example.ids) != whole
@@ -120,23 +125,27 @@ def test_an_answer_that_melts_into_the_prompt_is_tokenized_apart(tiny_llama: Pat
 )
 def test_other_templates(tiny_llama: Path, template: str, expected: list[str]) -> None:
     tokenizer = load_tokenizer(tiny_llama, chat_template=template)
-    example = Masker(tokenizer).encode(row("Where?", "Oslo.", "Far?", "No."))
+    example = only(Masker(tokenizer).encode(row("Where?", "Oslo.", "Far?", "No.")))
     assert [decoded(tokenizer, run) for run in trained_runs(example)] == expected
 
 
 def test_what_stands_between_prompt_and_answer_is_trained(tiny_llama: Path) -> None:
     tokenizer = load_tokenizer(tiny_llama, chat_template=THINKING)
     masker = Masker(tokenizer)
-    example = masker.encode(row("Where?", "Oslo."))
+    example = only(masker.encode(row("Where?", "Oslo.")))
     assert [decoded(tokenizer, run) for run in trained_runs(example)] == ["<think>\n\n</think>\n\nOslo.<|im_end|>"]
-    with pytest.raises(BadRow, match="turn 2 cannot be masked exactly"):
-        masker.encode(row("Where?", "Oslo.", "Far?", "No."))
+    # The template takes the thought out of the first answer once a second question follows: two sequences.
+    first, second = masker.encode(row("Where?", "Oslo.", "Far?", "No."))
+    assert first == example
+    assert [decoded(tokenizer, run) for run in trained_runs(second)] == ["<think>\n\n</think>\n\nNo.<|im_end|>"]
+    assert "Oslo.<|im_end|>" in second.text
+    assert (first.turn, second.turn) == (2, 4)
 
 
 def test_roles_to_train(tokenizer: Any) -> None:
-    example = Masker(tokenizer, ["user", "assistant"]).encode(row("Where?", "Oslo.", system="Be kind."))
+    example = only(Masker(tokenizer, ["user", "assistant"]).encode(row("Where?", "Oslo.", system="Be kind.")))
     assert [decoded(tokenizer, run) for run in trained_runs(example)] == ["Where?<|im_end|>", "Oslo.<|im_end|>"]
-    example = Masker(tokenizer, ["system"]).encode(row("Where?", "Oslo.", system="Be kind."))
+    example = only(Masker(tokenizer, ["system"]).encode(row("Where?", "Oslo.", system="Be kind.")))
     assert [decoded(tokenizer, run) for run in trained_runs(example)] == ["Be kind.<|im_end|>"]
 
 
@@ -150,7 +159,7 @@ def test_an_end_of_turn_token_may_be_named_by_the_generation_config_alone(tiny_l
     (end,) = tokenizer("~", add_special_tokens=False)["input_ids"]
     with pytest.raises(BadRow, match="no end-of-turn token"):
         Masker(tokenizer).encode(row("Hi", "Hello"))
-    example = Masker(tokenizer, stop_ids=[end]).encode(row("Hi", "Hello"))
+    example = only(Masker(tokenizer, stop_ids=[end]).encode(row("Hi", "Hello")))
     assert [decoded(tokenizer, run) for run in trained_runs(example)] == ["Hello~"]
 
 

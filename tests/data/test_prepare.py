@@ -10,14 +10,19 @@ from typing import Any
 
 import pytest
 
+from edgeft.data.decide import find_equals, split_off
+from edgeft.data.faults import Tally
+from edgeft.data.masks import Masker
 from edgeft.data.packing import pack
 from edgeft.data.prepare import Plan, prepare, warnings_of
 from edgeft.data.rows import Entry, read_rows, short_names
-from edgeft.data.splits import overlaps, split_off
+from edgeft.data.scan import DROPPED, SPLITS, Index, Reader, scan
+from edgeft.data.show import shown, texts_of
 from edgeft.data.statistics import length_figures, percentile
-from edgeft.data.store import read_tokens, shown, texts_of
+from edgeft.data.store import read_tokens
 from edgeft.models.tokenizer import load_tokenizer
 from edgeft.pipeline.stage import Inputs, Work
+from edgeft.progress import silent
 from edgeft.stages import data as stage
 
 
@@ -40,7 +45,7 @@ def test_gzip_blank_lines_and_a_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(raw))
     rows, faults = read_rows(Entry(tmp_path / "rows.jsonl.gz"))
     assert faults == []
-    assert [(row.id, row.messages[0]["content"]) for row in rows] == [
+    assert [(row.id, row.value["messages"][0]["content"]) for row in rows] == [
         ("rows.jsonl.gz:1", "Wo?"),
         ("rows.jsonl.gz:3", "Är det så?"),
     ]
@@ -50,50 +55,70 @@ def test_prompt_completion_is_a_conversation(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", ['{"system": "Be kind.", "prompt": "Hi", "completion": "Hello"}'])
     rows, faults = read_rows(Entry(path, "prompt_completion"))
     assert faults == []
-    assert [turn["role"] for turn in rows[0].messages] == ["system", "user", "assistant"]
+    assert [turn["role"] for turn in rows[0].value["messages"]] == ["system", "user", "assistant"]
 
 
 def test_names_in_ids_are_short_where_that_is_clear() -> None:
-    entries = [Entry(Path("/x"), name=name) for name in ("a/rows.jsonl", "b/rows.jsonl", "c/other.jsonl")]
-    assert short_names(entries) == {
+    assert short_names(["a/rows.jsonl", "b/rows.jsonl", "c/other.jsonl"]) == {
         "a/rows.jsonl": "a/rows.jsonl",
         "b/rows.jsonl": "b/rows.jsonl",
         "c/other.jsonl": "other.jsonl",
     }
 
 
-def rows_of(tmp_path: Path, count: int) -> list[Any]:
-    return read_rows(Entry(numbered(tmp_path / "rows.jsonl", count)))[0]
+def indexed(folder: Path, tally: Tally | None = None, **splits: Path) -> Index:
+    groups = {name: [Entry(path)] for name, path in splits.items()}
+    return scan(groups, "sft", tally or Tally(), folder / "spool", near=False, listen=silent)  # type: ignore[arg-type]
+
+
+def ids_by_split(index: Index) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {name: set() for name in SPLITS}
+    for number, row in enumerate(index.read()):
+        if index.split[number] != DROPPED:
+            found[SPLITS[index.split[number]]].add(row.value["messages"][0]["content"])
+    return found
 
 
 def test_a_split_follows_content_and_seed_not_order(tmp_path: Path) -> None:
-    rows = rows_of(tmp_path, 100)
-    first = split_off(rows, validation=0.1, test=20, seed=3)
+    source = numbered(tmp_path / "rows.jsonl", 100)
+    index = indexed(tmp_path, train=source)
+    split_off(index, validation=0.1, test=20, seed=3)
+    first = ids_by_split(index)
     assert {name: len(found) for name, found in first.items()} == {"train": 70, "validation": 10, "test": 20}
-    assert [row.line for row in first["train"]] == sorted(row.line for row in first["train"])
-    shuffled = random.Random(1).sample(rows, len(rows))
-    again = split_off(shuffled, validation=0.1, test=20, seed=3)
-    for name, found in first.items():
-        assert {row.id for row in again[name]} == {row.id for row in found}
-    other = split_off(rows, validation=0.1, test=20, seed=4)
-    assert {row.id for row in other["test"]} != {row.id for row in first["test"]}
+    lines = source.read_text().splitlines()
+    write(source, random.Random(1).sample(lines, len(lines)))
+    index = indexed(tmp_path, train=source)
+    split_off(index, validation=0.1, test=20, seed=3)
+    assert ids_by_split(index) == first
+    index = indexed(tmp_path, train=source)
+    split_off(index, validation=0.1, test=20, seed=4)
+    assert ids_by_split(index)["test"] != first["test"]
 
 
 def test_duplicates_stay_on_one_side(tmp_path: Path) -> None:
-    path = write(tmp_path / "rows.jsonl", [line(f"Question {i % 10}?") for i in range(100)])
-    rows = read_rows(Entry(path))[0]
-    divided = split_off(rows, validation=0.2, test=None, seed=0)
-    assert len(divided["validation"]) == 20
-    found = overlaps(divided)
+    index = indexed(tmp_path, train=write(tmp_path / "rows.jsonl", [line(f"Question {i % 10}?") for i in range(100)]))
+    split_off(index, validation=0.2, test=None, seed=0)
+    assert index.split.count(1) == 20
+    found = find_equals(index, Tally(), Reader(index))
     assert found["duplicates"] == {"train": 72, "validation": 18, "test": 0}
     assert found["leakage"] == {"validation": {"rows": 0, "questions": 0, "examples": []}}
 
 
-def test_leakage_is_counted(tmp_path: Path) -> None:
-    train = read_rows(Entry(write(tmp_path / "a.jsonl", [line("A?"), line("B?"), line("C?")])))[0]
-    held = read_rows(Entry(write(tmp_path / "b.jsonl", [line("B?"), line("C?", "No."), line("D?")])))[0]
-    found = overlaps({"train": train, "validation": held, "test": []})
+def test_leakage_is_counted_and_taken_out_of_training(tmp_path: Path) -> None:
+    train = write(tmp_path / "a.jsonl", [line("A?"), line("B?"), line("C?")])
+    held = write(tmp_path / "b.jsonl", [line("B?"), line("C?", "No."), line("D?")])
+    tally = Tally()
+    index = indexed(tmp_path, tally, train=train, validation=held)
+    found = find_equals(index, tally, Reader(index))
     assert found["leakage"] == {"validation": {"rows": 1, "questions": 2, "examples": ["b.jsonl:1"]}}
+    assert ids_by_split(index)["train"] == {"A?", "C?"}
+    told = tally.table()["leakage"]
+    assert (told["policy"], told["rows"], told["dropped"]) == ("drop", 1, 1)
+    assert told["examples"][0]["where"] == [f"{train}:2"]
+    tally = Tally({"leakage": "keep"})
+    index = indexed(tmp_path, tally, train=train, validation=held)
+    find_equals(index, tally, Reader(index))
+    assert ids_by_split(index)["train"] == {"A?", "B?", "C?"}
 
 
 def test_packing_fills_and_never_overfills() -> None:
@@ -145,10 +170,11 @@ def test_the_parquet_holds_what_the_masker_gave(tiny_llama: Path, tmp_path: Path
     source = numbered(tmp_path / "rows.jsonl", 12)
     run_stage(tmp_path / "out", tiny_llama, source, sequence_len=64)
     tokenizer = load_tokenizer(tiny_llama)
-    prepared = prepare(Plan([Entry(source, name="rows.jsonl")], sequence_len=64), tokenizer)
+    masker = Masker(tokenizer)
     tokens = read_tokens(tmp_path / "out" / "train.parquet")
     assert tokens.names == [f"rows.jsonl:{i}" for i in range(1, 13)]
-    for index, example in enumerate(prepared.examples["train"]):
+    for index, row in enumerate(read_rows(Entry(source))[0]):
+        (example,) = masker.encode(row.value["messages"])
         assert tuple(tokens.ids[index].tolist()) == example.ids
         assert tuple(tokens.labels[index].tolist()) == example.labels
     rows = [json.loads(text) for text in (tmp_path / "out" / "train.jsonl").read_text().splitlines()]
@@ -160,7 +186,7 @@ def test_shown_texts_join_to_the_row(tiny_llama: Path, tmp_path: Path) -> None:
     source = write(tmp_path / "rows.jsonl", [line("Grüße 你好 👩‍🚀?", "Ok 🚀")])
     run_stage(tmp_path / "out", tiny_llama, source, sequence_len=256)
     tokenizer = load_tokenizer(tiny_llama)
-    (row,) = shown(read_tokens(tmp_path / "out" / "train.parquet"), tokenizer)
+    (row,) = shown(tmp_path / "out" / "train.parquet", tokenizer)
     text = "".join(token["text"] for token in row["tokens"])
     assert text == "<|im_start|>user\nGrüße 你好 👩‍🚀?<|im_end|>\n<|im_start|>assistant\nOk 🚀<|im_end|>\n"
     assert "".join(token["text"] for token in row["tokens"] if token["trained"]) == "Ok 🚀<|im_end|>"
@@ -180,7 +206,7 @@ def test_long_rows_are_left_out_and_named(tiny_llama: Path, tmp_path: Path) -> N
 
 def test_an_end_of_turn_that_generation_does_not_know_is_said(tiny_llama: Path, tmp_path: Path) -> None:
     tokenizer = load_tokenizer(tiny_llama)
-    prepared = prepare(Plan([Entry(numbered(tmp_path / "rows.jsonl", 3))]), tokenizer, stop_ids=[317])
+    prepared = prepare(Plan([Entry(numbered(tmp_path / "rows.jsonl", 3))]), tokenizer, tmp_path, stop_ids=[317])
     (said,) = warnings_of(prepared, [317], tokenizer)
     assert "'<|im_end|>'" in said
     assert warnings_of(prepared, [317, 319], tokenizer) == []
@@ -195,6 +221,6 @@ def test_a_template_of_the_user_goes_into_the_statistics(tiny_llama: Path, tmp_p
     inputs = Inputs(sources={"base": tiny_llama, "datasets.0": source, "chat_template": template})
     stage.run(params, inputs, Work(tmp_path / "out", tmp_path / "out"))
     assert json.loads((tmp_path / "out" / "stats.json").read_text())["chat_template"] == template.read_text()
-    (row,) = shown(read_tokens(tmp_path / "out" / "train.parquet"), load_tokenizer(tiny_llama), count=1)
+    (row,) = shown(tmp_path / "out" / "train.parquet", load_tokenizer(tiny_llama), count=1)
     assert row["tokens"][0]["text"] == "<|im_start|>"
     assert "".join(token["text"] for token in row["tokens"]).startswith("<|im_start|>the user\n")

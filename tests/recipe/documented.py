@@ -20,6 +20,7 @@ TITLES = {
     "": "The top of a recipe",
     "data": "`data:`",
     "data.datasets.*": "An entry of `data.datasets`, `data.validation`, `data.test`",
+    "data.checks": "`data.checks:`",
     "train": "`train:`",
     "train.rewards.*": "A reward below `train.rewards`",
     "merge": "`merge:`",

@@ -9,6 +9,9 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
+from edgeft.data import templates
+from edgeft.data.faults import POLICIES
+from edgeft.data.formats import FORMATS as FORMS
 from edgeft.evals.fidelity import FIDELITY as MEASURED
 from edgeft.evals.metrics import METRICS as METRIC_TABLE
 from edgeft.evals.suites import BUILTINS
@@ -17,6 +20,7 @@ from edgeft.pipeline.graph import Graph
 from edgeft.pipeline.stage import Source, Target
 from edgeft.recipe import Recipe, load, names
 from edgeft.recipe.keys import every_key
+from edgeft.recipe.schema import ChecksSection
 from edgeft.stages import STAGES
 from edgeft.stages.targets import params_of, targets_of
 
@@ -131,6 +135,24 @@ def test_gate_lines_go_where_they_judge(tmp_path: Path) -> None:
     assert [gate.metric for gate in params.checks] == ["loss"]
     assert set(params.suites) == {"task", "own", "general"}, "a gate names the general suite"
     assert params.rows == "test"
+
+
+def test_what_a_path_of_rows_names(tmp_path: Path) -> None:
+    """A file is a source as it is; a glob, a folder and a hub id are rows; a sample is no part of the path."""
+    listed = "[{path: a.jsonl#5}, {path: 'parts/*.jsonl'}, {path: folder}, {path: org/name@main#7}]"
+    found = targets(tmp_path, FULL, f"data.datasets={listed}")["data"].sources
+    assert [found[f"datasets.{number}"] for number in range(4)] == [
+        Source("file", "a.jsonl"),
+        Source("rows", "parts/*.jsonl"),
+        Source("rows", "folder"),
+        Source("rows", "org/name@main"),
+    ]
+
+
+def test_a_named_template_is_no_file(tmp_path: Path) -> None:
+    found = targets(tmp_path, FULL, "data.chat_template=chatml")["data"]
+    assert "chat_template" not in found.sources
+    assert found.params.chat_template == "chatml"  # type: ignore[attr-defined]
 
 
 def test_without_gates_nothing_waits(tmp_path: Path) -> None:
@@ -267,10 +289,41 @@ REWARDS = {
     "path": "type: json_schema, path: schema.json",
     "allow_code": "type: python, path: mine.py, allow_code: true",
 }
+ENTRY = {
+    "fields": "{prompt: question}",
+    "weight": "2.0",
+    "split": "held",
+    "subset": "small",
+    "system": "Be brief.",
+}
+OVERRIDES |= {
+    f"data.{split}.*.{key}": (value, {"data"})
+    for split in ("datasets", "validation", "test")
+    for key, value in ENTRY.items()
+}
+OVERRIDES |= {f"data.checks.{check}": ("error", {"data"}) for check in ChecksSection.model_fields}
+OVERRIDES |= {
+    f"data.checks.{check}": ("drop", {"data"})
+    for check, info in ChecksSection.model_fields.items()
+    if info.default == "error"
+}
+OVERRIDES |= {"data.near_threshold": ("0.5", {"data"}), "data.labels": ("[a, b]", {"data"})}
 OVERRIDES |= {f"train.{key}": (value, {"train"}) for key, value in TRAIN.items()}
 OVERRIDES["train.adapter"] = ("lora", {"train", *MADE})  # the merge base follows from it
 # Sections, told by their keys; sizes that exclude the splits above; and what decides which targets there are.
-STRUCTURE = {"data", "train", "merge", "eval", "eval.suites", "gate", "export", "verify", "report", "merge.write"}
+STRUCTURE = {
+    "data",
+    "data.checks",
+    "train",
+    "merge",
+    "eval",
+    "eval.suites",
+    "gate",
+    "export",
+    "verify",
+    "report",
+    "merge.write",
+}
 SIZES = {"data.val_set_size": "data.validation", "data.test_set_size": "data.test"}
 PLACES = {"data.datasets.*": "data.datasets.0", "eval.suites.*": "eval.suites.task", "export.*": "export.onnx-int4"}
 OF_GGUF = {"imatrix", "tensor_types", "token_embedding_type", "output_tensor_type", "max_shard_size"}
@@ -368,6 +421,9 @@ def test_every_stage_has_what_the_pipeline_reads(kind: str) -> None:
 
 
 def test_the_names_of_recipes_are_those_of_the_tables() -> None:
+    assert set(names.DATA_TYPES) == set(FORMS)
+    assert list(names.TEMPLATES) == templates.names()
+    assert {name: info.default for name, info in ChecksSection.model_fields.items()} == POLICIES
     types = {"gguf": "gguf.types", "lora": "gguf.lora", "onnx": "onnx.options"}
     exports = {
         f"{format_}-{type_}"

@@ -1,27 +1,25 @@
 """`type: prompt_completion`: {"prompt": "...", "completion": "..."}, optionally with "system": one question, one
-answer."""
+answer; either may be a list of turns."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from edgeft.data.faults import BadRow
-from edgeft.data.formats.messages import kind_of
-
-_ROLES = {"system": "system", "prompt": "user", "completion": "assistant"}
+from edgeft.data.formats.turns import Turn, conversation, tools_of
 
 
-def turns(value: dict[str, Any]) -> list[dict[str, str]]:
-    """The row as a conversation: system (if there is one), user, assistant."""
+def normal(value: dict[str, Any]) -> dict[str, Any]:
+    """{"messages": turns}: system (if there is one), user, assistant."""
     for key in ("prompt", "completion"):
         if key not in value:
-            hint = " (it looks like messages)" if "messages" in value else ""
-            raise BadRow("wrong form", f'the row has no "{key}"{hint}')
-    found = []
-    for key, role in _ROLES.items():
-        if key not in value:
-            continue
-        if not isinstance(value[key], str):
-            raise BadRow("bad content", f'"{key}" is {kind_of(value[key])}, not a text')
-        found.append({"role": role, "content": value[key]})
-    return found
+            raise BadRow("wrong form", f'the row has no "{key}"')
+    tools = tools_of(value)
+    found = [*prompt_of(value), *conversation(value["completion"], "assistant", "completion")]
+    return {"messages": found} | ({"tools": tools} if tools else {})
+
+
+def prompt_of(value: dict[str, Any]) -> list[Turn]:
+    """The turns of "prompt", after "system" when the row has one."""
+    system = conversation(value["system"], "system", "system") if value.get("system") else []
+    return [*system, *conversation(value["prompt"], "user", "prompt")]
