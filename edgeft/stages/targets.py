@@ -80,9 +80,7 @@ def _data(recipe: Recipe, name: str, data: DataSection, readers: Sequence[Phase]
         sources |= {f"{key}.{index}": _rows(entry.path) for index, entry in enumerate(listed)}
     if data.chat_template is not None and data.chat_template not in TEMPLATES:
         sources["chat_template"] = Source("file", data.chat_template)
-    fields = {**_fields(data), "seed": recipe.seed}
-    if "objective" in stage_of(STAGES["data"]).Params.model_fields:
-        fields["objective"] = own[0].objective if own else "sft"
+    fields = {**_fields(data), "seed": recipe.seed, "objective": own[0].objective if own else "sft"}
     return Target(name, "data", params_of("data", **fields), sources=sources)
 
 

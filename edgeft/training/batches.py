@@ -53,22 +53,22 @@ def make_plan(
     max_steps: int | None,
     seed: int,
     pack_into: int | None = None,
-    token_budget: int | None = None,
     tokens_per_step: int | None = None,
+    token_budget: int | None = None,
 ) -> Plan:
     """The batches of a whole run over rows of `lengths` tokens.
 
     pack_into         when given, rows share sequences of up to this many tokens; a micro-batch is so many sequences
-    token_budget      when given, a micro-batch is as many rows of like length as have so many tokens, padding counted
     tokens_per_step   when given, a batch is a whole optimizer step: as many sequences as have about so many tokens
+    token_budget      when given, a micro-batch is as many rows of like length as have so many tokens, padding counted
     """
     import numpy as np
 
     sequences: list[Sequence_] = [(i,) for i in range(len(lengths))]
     if pack_into is not None:
         sequences = [tuple(found) for found in pack(lengths, pack_into)]
-    if token_budget is not None and not tokens_per_step:
-        return _grouped(lengths, token_budget, accumulation, epochs, max_steps, seed)
+    if token_budget is not None and tokens_per_step is None:
+        return _budgeted(lengths, token_budget, accumulation, epochs, max_steps, seed)
     if tokens_per_step:
         accumulation = 1
     wanted = max_steps * accumulation if max_steps is not None else None
@@ -87,7 +87,7 @@ def make_plan(
     return Plan(tuple(batches[:wanted]), accumulation, tuple(ends))
 
 
-def _grouped(
+def _budgeted(
     lengths: Sequence[int], budget: int, accumulation: int, epochs: float, max_steps: int | None, seed: int
 ) -> Plan:
     """Length-grouped batches under a token budget, the same in each epoch, in another order."""
@@ -117,13 +117,13 @@ def _epoch(
     for start in range(0, len(order), pool):
         part = sorted(order[start : start + pool], key=lambda rows: -sum(lengths[i] for i in rows))
         if tokens is not None:
-            batches += _budgeted(part, lengths, tokens)
+            batches += _steps(part, lengths, tokens)
             continue
         batches += [tuple(part[at : at + size]) for at in range(0, len(part), size)]
     return [batches[i] for i in generator.permutation(len(batches))]
 
 
-def _budgeted(sequences: Sequence[Sequence_], lengths: Sequence[int], tokens: int) -> list[MicroBatch]:
+def _steps(sequences: Sequence[Sequence_], lengths: Sequence[int], tokens: int) -> list[MicroBatch]:
     """Cut where the budget is reached: each batch but the last has at least `tokens` tokens."""
     batches: list[MicroBatch] = []
     batch: list[Sequence_] = []

@@ -245,9 +245,9 @@ def _check_watched(settings: Settings, validation: forms.Rows | None) -> None:
 
 def _plan(job: Job, model: Any, rows: forms.Rows, stats: Mapping[str, Any]) -> Plan:
     settings, length = job.settings, int(stats["sequence_len"])
-    asked = bool(stats.get("sample_packing")) and ROWS[settings.objective] == "language"
-    packs = asked and packs_exactly(model)
-    budget = settings.micro_batch_size * length if asked and not packs else None
+    wanted = bool(stats.get("sample_packing")) and ROWS[settings.objective] == "language"
+    packs = wanted and packs_exactly(model)
+    budget = settings.micro_batch_size * length if wanted and not packs else None
     if budget is not None:
         job.warn(
             "this model lets rows in one sequence see each other, so they are not packed: batches of rows of like "
@@ -261,8 +261,8 @@ def _plan(job: Job, model: Any, rows: forms.Rows, stats: Mapping[str, Any]) -> P
         max_steps=settings.max_steps,
         seed=settings.seed,
         pack_into=length if packs else None,
-        token_budget=budget,
         tokens_per_step=settings.tokens_per_step,
+        token_budget=budget,
     )
 
 

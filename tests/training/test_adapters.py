@@ -62,15 +62,14 @@ def test_it_trains_and_is_the_same_in_plain_peft_and_merged(
             double_quant=settings.get("bnb_4bit_use_double_quant", True),
         )  # fmt: skip
     untuned = logits(base)
-    theirs = logits(PeftModel.from_pretrained(base, tmp_path / "a"))
-    assert torch.allclose(ours, theirs, atol=1e-4)
-    assert float((ours - untuned).abs().max()) > 1e-2
+    tuned = PeftModel.from_pretrained(base, tmp_path / "a")
+    assert torch.allclose(ours, logits(tuned), atol=1e-4)
+    assert float((ours - untuned).abs().max()) > 1e-3
+    whole = tuned.merge_and_unload().state_dict()
     merged = open_weights(tiny_llama, tmp_path / "a")
-    plain = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32)
-    plain.load_state_dict({key: tensor.read().float() for key, tensor in merged.items()}, strict=False)
-    plain.tie_weights()
-    drift = (logits(plain) - ours).abs().mean() / (ours - untuned).abs().mean()
-    assert float(drift) < 0.1  # the merged weights are bfloat16
+    for key, tensor in merged.items():
+        expected = whole[key].to(torch.bfloat16).float()  # as the checkpoint, rounded once
+        assert torch.allclose(tensor.read().float(), expected, rtol=2**-7, atol=1e-6), key
 
 
 def test_the_written_validation_loss_is_that_of_the_trained_model(

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from edgeft.data.store import Tokens
-from edgeft.training.batches import Collator, make_plan
+from edgeft.training.batches import Batches, make_plan
+from edgeft.training.forms.language import Language
 from edgeft.training.objectives import sft
 from edgeft.training.packed import packs_exactly
 from tests.training.made import dataset_artifact, make_dataset
@@ -28,10 +29,10 @@ def loss_of(model: Any, rows: Tokens, pack_into: int | None) -> float:
     plan = make_plan(
         rows.lengths, micro_batch_size=2, accumulation=1, epochs=1, max_steps=None, seed=0, pack_into=pack_into
     )
-    collator = Collator(rows, plan.batches, pad_id=0)
+    collator = Batches(Language(rows, 0), plan.batches)
     assert (max(len(sequence) for batch in plan.batches for sequence in batch) > 2) == (pack_into is not None)
     with torch.no_grad():
-        return sum(float(sft.loss_sum(model, collator[index])) for index in range(len(collator)))
+        return sum(float(sft.loss_sum(model, collator[index][0])) for index in range(len(collator)))
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

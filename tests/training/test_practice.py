@@ -14,7 +14,7 @@ from edgeft.training import trainer as trainer_module
 from edgeft.training.arguments import Settings, check_services, scheduler_settings
 from edgeft.training.batches import make_plan
 from edgeft.training.watch import Schedule, Watch, is_spike, overfitting
-from tests.training.made import contents, run_training
+from tests.training.made import run_training
 
 
 def test_out_of_memory_goes_on_with_half_the_rows(
@@ -89,19 +89,6 @@ def test_overfitting_is_told() -> None:
     assert overfitting(history[:5]) is None
     level = [{**entry, "eval_loss": 1.0} if "eval_loss" in entry else entry for entry in history]
     assert overfitting(level) is None
-
-
-def test_the_best_weights_are_kept(tiny_llama: Path, tiny_dataset: Path, tmp_path: Path) -> None:
-    settings = {"max_steps": 8, "learning_rate": 0.05, "eval_steps": 1}
-    result = run_training(tmp_path / "a", tiny_llama, tiny_dataset, keep_best=True, **settings)
-    training = json.loads((tmp_path / "a" / "training.json").read_text())
-    assert result.facts["best_eval_loss"] < result.facts["eval_loss"]
-    again = run_training(tmp_path / "b", tiny_llama, tiny_dataset, **settings)
-    assert again.facts == result.facts
-    assert (
-        contents(tmp_path / "a")["adapter_model.safetensors"] != contents(tmp_path / "b")["adapter_model.safetensors"]
-    )
-    assert 0 < training["best_step"] < 8
 
 
 def test_sample_answers_and_the_board(tiny_llama: Path, tiny_dataset: Path, tmp_path: Path) -> None:
