@@ -18,7 +18,7 @@ from edgeft.exporters import Exported, ExportSource
 from edgeft.exporters.gguf import card, ollama
 from edgeft.exporters.gguf.families import family_of, left_out, model_config
 from edgeft.exporters.gguf.imatrix import Imatrix, read_imatrix
-from edgeft.exporters.gguf.layout import Layout, in_need, layout
+from edgeft.exporters.gguf.layout import Layout, in_need, layout, shapes_of
 from edgeft.exporters.gguf.quantize import Quantizer
 from edgeft.exporters.gguf.types import FileType, file_type
 from edgeft.exporters.gguf.vocab import Vocabulary, as_taught, name_for, put_vocabulary, read_vocabulary
@@ -69,7 +69,7 @@ def export(
         parts = parts_of(source, kind, imatrix)
         plan = layout(kind, parts.arch, parts.metadata, parts.tensors, folder, wanted)
         _check_imatrix(kind, plan, parts, imatrix)
-        shapes = {name: tensor.shape for name, tensor in parts.tensors.items()}
+        shapes = shapes_of(kind, parts.tensors)
         paths = write_file(
             folder / file_name(source.name, type_name),
             Header(parts.arch, parts.metadata, shapes, plan.types),

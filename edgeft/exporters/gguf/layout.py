@@ -25,7 +25,10 @@ _LINE = re.compile(
     r"^\[ *\d+/ *\d+\] +(\S+) +- \[[^\]]*\], type = +(\w+), size = +[\d.]+ MiB(?: -> +[\d.]+ MiB \((\w+)\))?",
     re.MULTILINE,
 )
-_FLOAT32 = ("_norm.weight", "position_embd.weight", "ffn_gate_inp.weight", "ssm_conv1d.weight", "shortconv.conv.weight")
+_FLOAT32 = (
+    "_norm.weight", "position_embd.weight", "ffn_gate_inp.weight", "ffn_gate_inp_shexp.weight", "ssm_conv1d.weight",
+    "shortconv.conv.weight",
+)  # fmt: skip
 # "warning: blk.0.attn_k.weight - ncols 96 not divisible by 256 (required for type q4_K) -> falling back to q5_0"
 _FALLBACK = re.compile(
     r"^warning: (\S+) +- ncols +\d+ not divisible by +\d+ \(required for type +(\w+)\).*?-> falling back to +(\w+)",
@@ -51,6 +54,15 @@ def source_types(tensors: Mapping[str, Deferred], matrix: str | None = None) -> 
         name: "F32" if len(tensor.shape) <= 1 or name.endswith(_FLOAT32) else matrix or _SOURCE[tensor.dtype]
         for name, tensor in tensors.items()
     }
+
+
+def shapes_of(file_type: FileType, tensors: Mapping[str, Deferred]) -> dict[str, tuple[int, ...]]:
+    """Shapes as the file's header has them: llama.cpp's quantizer leaves out outer dimensions of 1, its converter does
+    not."""
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    if file_type.plain:
+        return found
+    return {name: shape[1:] if len(shape) == 2 and shape[0] == 1 else shape for name, shape in found.items()}
 
 
 def layout(

@@ -29,7 +29,7 @@ from edgeft.models.identity import check_same_base
 from edgeft.progress import Listener, silent
 from edgeft.registry import suggestion
 from edgeft.weights import Deferred, Weights
-from edgeft.weights.adapter import CONFIG, Adapter, Lora
+from edgeft.weights.adapter import CONFIG, Lora
 from edgeft.weights.checkpoint import read_table
 from edgeft.weights.fold import Finite
 from edgeft.weights.merged import open_parts
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 # type -> the ggml type of A and B, and `general.file_type`.
 _GGML: dict[str, tuple[str, int]] = {"f32": ("F32", 0), "f16": ("F16", 1), "bf16": ("BF16", 32), "q8_0": ("Q8_0", 7)}
 TYPES = tuple(_GGML)
+_EMBEDDING = "token_embd.weight"
 _ROWS = 1024  # compared at a time
 _BLOCK = 32  # values that share a scale in Q8_0
 _MERGED = "export the merged file instead: gguf-f16 or another gguf type"
@@ -165,7 +166,8 @@ def _check_taught(own: Vocabulary, source: ExportSource) -> None:
 
 @dataclass(frozen=True)
 class _Pairs:
-    """By weight name: the adapter's matrices, their places, and what B is multiplied with beside `alpha / rank`."""
+    """By weight name: the adapter's matrices, their places (of linear layers: embeddings are laid out otherwise), and
+    what B is multiplied with beside `alpha / rank`."""
 
     loras: Mapping[str, Lora]
     places: Mapping[str, list[Place]]
@@ -178,25 +180,28 @@ def _pairs(source: ExportSource, config: Mapping[str, Any], family: Any) -> _Pai
     check_same_base(source.adapter, source.base)
     opened = open_parts(source.base, source.adapter, merge_base="pristine")  # checks that adapter and base fit
     adapter, weights = opened.adapter, opened.tensors
-    _check_linear(adapter)
     _check_whole(adapter.replaced, weights, source.adapter)
     loras = {name: lora.fitted(weights[name].shape, opened.conv1d) for name, lora in adapter.loras.items()}
-    found = places(family, config, weights, {name: lora.transposed for name, lora in loras.items()})
+    embedded = {name for name, lora in adapter.loras.items() if lora.transposed}  # before fitting: as peft trained it
+    _check_embedded(embedded, family.tensors(config, weights), weights, source.adapter)
+    linear = {name: lora.transposed for name, lora in loras.items() if name not in embedded}
+    found = places(family, config, weights, linear)
     alpha = _alpha(loras, source.adapter)
     factors = {name: lora.scale * lora.a.shape[0] / alpha for name, lora in loras.items()}
     close = {name: 1.0 if abs(factor - 1) < 1e-7 else factor for name, factor in factors.items()}
     return _Pairs(loras, found, close, alpha)
 
 
-def _check_linear(adapter: Adapter) -> None:
-    """A `ModelError` for an adapter that changes an embedding."""
-    embedded = [name for name, lora in adapter.loras.items() if lora.transposed]
-    if embedded:
-        raise ModelError(
-            f"the adapter changes the embedding {embedded[0]!r}; edgeft writes adapters of linear layers as GGUF",
-            where=adapter.folder,
-            do=_MERGED,
-        )
+def _check_embedded(embedded: set[str], named: Weights, base: Weights, folder: Path) -> None:
+    """A `ModelError` for a change of another embedding than the one of tokens, whose rows llama.cpp changes as it looks
+    them up (positions are not), and of one that the family does not take over as it is."""
+    for name in sorted(embedded):
+        if named.get(_EMBEDDING) is not base[name]:
+            raise ModelError(
+                f"the adapter changes the embedding {name!r}; of a GGUF adapter llama.cpp adds that of tokens only",
+                where=folder,
+                do=_MERGED,
+            )
 
 
 def _check_whole(replaced: Mapping[str, Deferred], base: Weights, folder: Path) -> None:
@@ -222,12 +227,32 @@ def _alpha(loras: Mapping[str, Lora], folder: Path) -> float:
 def _tensors(pairs: _Pairs) -> Iterator[tuple[str, Deferred]]:
     for name, lora in pairs.loras.items():
         factor = pairs.factors[name]
+        if name not in pairs.places:  # the embedding of tokens: a row of A for each
+            a, b = _Turned(lora.a), _Moved(lora.b, factor=factor)
+            yield f"{_EMBEDDING}.lora_a", Finite(a, a.name, "the adapter's")
+            yield f"{_EMBEDDING}.lora_b", Finite(b, b.name, "the adapter's")
+            continue
         for place in pairs.places[name]:
             for side, matrix in (
                 ("a", _Moved(lora.a, columns=place.columns)),
                 ("b", _Moved(lora.b, place.rows, factor)),
             ):
                 yield f"{place.tensor}.lora_{side}", Finite(matrix, matrix.name, "the adapter's")
+
+
+class _Turned(Deferred):
+    """A of an embedding, (rank, tokens), as llama.cpp looks rows up in it: (tokens, rank)."""
+
+    def __init__(self, base: Deferred) -> None:
+        self.base = base
+        self.name, self.shape, self.dtype = base.name, base.shape[::-1], base.dtype
+
+    def chunks(self, rows: int | None = None, *, start: int = 0, stop: int | None = None) -> Iterator[torch.Tensor]:
+        values = self.base.read().T.contiguous()  # as wide as the rank: small beside the embedding
+        step = rows or self.rows_for()
+        end = self.n_rows if stop is None else min(stop, self.n_rows)
+        for at in range(start, end, step):
+            yield values[at : min(at + step, end)]
 
 
 class _Moved(Deferred):

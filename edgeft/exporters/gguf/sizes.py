@@ -16,8 +16,8 @@ from edgeft.errors import EdgeftError
 from edgeft.exporters import ExportSource
 from edgeft.exporters.gguf.export import Parts, parts_of
 from edgeft.exporters.gguf.imatrix import Imatrix, read_imatrix
-from edgeft.exporters.gguf.layout import Layout, ask, in_need, prepared, source_types
-from edgeft.exporters.gguf.types import TYPES
+from edgeft.exporters.gguf.layout import Layout, ask, in_need, prepared, shapes_of, source_types
+from edgeft.exporters.gguf.types import TYPES, FileType
 from edgeft.exporters.gguf.wanted import wanted_of
 from edgeft.exporters.gguf.writer import Header, scratch_file, shards, write_header
 from edgeft.weights import Deferred, Weights
@@ -60,7 +60,7 @@ def sizes(source: ExportSource, options: Mapping[str, Any] | None = None) -> lis
     found = []
     with tempfile.TemporaryDirectory(prefix="edgeft-") as folder:
         where = Path(folder)
-        heads: dict[bool, int] = {}
+        heads: dict[tuple[bool, bool], int] = {}
         tensors = parts[False].tensors
         with prepared(parts[False].arch, parts[False].metadata, tensors, where) as path:
             for kind in TYPES.values():
@@ -74,20 +74,28 @@ def sizes(source: ExportSource, options: Mapping[str, Any] | None = None) -> lis
                     if need and given is None:
                         plan = ask(path, kind, tensors, replace(wanted, imatrix=IMATRIX))
                 has = need or (given is not None and not kind.plain)
-                size = _bytes(parts[has], plan, wanted.max_shard_size, has, heads, where)
+                size = _bytes(kind, parts[has], plan, wanted.max_shard_size, has, heads, where)
                 found.append(Sized(kind.name, size, need, len(plan.fallbacks)))
     return found
 
 
-def _bytes(parts: Parts, plan: Layout, max_shard: int | None, has: bool, heads: dict[bool, int], folder: Path) -> int:
+def _bytes(
+    kind: FileType,
+    parts: Parts,
+    plan: Layout,
+    max_shard: int | None,
+    has: bool,
+    heads: dict[tuple[bool, bool], int],
+    folder: Path,
+) -> int:
     """Bytes of the files; `heads` keeps the length of a header, which no tensor's type changes."""
-    shapes = {name: tensor.shape for name, tensor in parts.tensors.items()}
+    shapes = shapes_of(kind, parts.tensors)
     files = shards(Header(parts.arch, parts.metadata, shapes, plan.types), max_shard)
     if len(files) > 1:
         return sum(_head(file, folder) + file.data_bytes() for file in files)
-    if has not in heads:
-        heads[has] = _head(files[0], folder)
-    return heads[has] + files[0].data_bytes()
+    if (key := (bool(kind.plain), has)) not in heads:
+        heads[key] = _head(files[0], folder)
+    return heads[key] + files[0].data_bytes()
 
 
 def _head(header: Header, folder: Path) -> int:

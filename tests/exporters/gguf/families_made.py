@@ -99,6 +99,41 @@ MODELS: dict[str, Made] = {
             "norm_topk_prob": True,
         },
     ),
+    "qwen2moe": Made(
+        "Qwen2MoeConfig",
+        "Qwen2MoeForCausalLM",
+        {
+            "num_experts": 12,
+            "num_experts_per_tok": 3,
+            "moe_intermediate_size": 256,
+            "shared_expert_intermediate_size": 384,
+        },
+    ),
+    "mixtral": Made("MixtralConfig", "MixtralForCausalLM", {"num_local_experts": 6, "sliding_window": None}),
+    "hunyuan": Made("HunYuanDenseV1Config", "HunYuanDenseV1ForCausalLM", {"head_dim": 32, "eod_token_id": None}),
+    "hunyuan alpha": Made(
+        "HunYuanDenseV1Config",
+        "HunYuanDenseV1ForCausalLM",
+        {
+            "head_dim": 64,
+            "eod_token_id": None,
+            "tie_word_embeddings": True,
+            "rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "alpha": 50.0, "factor": 1.0},
+        },
+        unconverted="it writes a context of 256k instead of the config's, and asks for 32k or 256k there",
+    ),
+    "cohere2": Made(
+        "Cohere2Config",
+        "Cohere2ForCausalLM",
+        {"num_hidden_layers": 5, "sliding_window": 8, "logit_scale": 0.25, "tie_word_embeddings": True},
+        unconverted="it asks for rotary_pct, which transformers 5 does not write",
+    ),
+    "cohere2 older": Made(
+        "Cohere2Config",
+        "Cohere2ForCausalLM",
+        {"num_hidden_layers": 5, "sliding_window": 8, "logit_scale": 0.25, "tie_word_embeddings": True},
+        older={"rope_theta": 10000.0, "rotary_pct": 1.0, "sliding_window_pattern": 4, "head_dim": None},
+    ),
     "gemma2": Made(
         "Gemma2Config",
         "Gemma2ForCausalLM",

@@ -19,7 +19,8 @@ IDS = [299, 17, 33, 250, 4, 99, 120, 301, 45, 45, 7, 200]
 # Variants differ in config and rope, not in how an adapter goes on.
 NAMES = [name for name in MODELS if " " not in name]
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-TARGETS: dict[str, tuple[str, ...] | str] = {"qwen3moe": ATTENTION, "granitemoe": ATTENTION}  # not the experts
+MIXTURES = ("qwen3moe", "qwen2moe", "granitemoe", "mixtral")
+TARGETS: dict[str, tuple[str, ...] | str] = dict.fromkeys(MIXTURES, ATTENTION)  # not the experts
 
 
 def logits(file: Path, lora: Path | None = None) -> Any:

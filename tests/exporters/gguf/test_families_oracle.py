@@ -53,8 +53,10 @@ def test_equals_llama_cpps_converter(name: str, type_name: str, converted: Path,
         assert sorted(our_tensors) == sorted(their_tensors)
     else:
         assert list(our_tensors) == list(their_tensors)
-    for tensor, value in their_tensors.items():
-        assert our_tensors[tensor] == value, tensor
+    for tensor, (kind, shape, data) in their_tensors.items():
+        if type_name == "q8_0":  # and its shapes: no outer dimensions of 1
+            shape = shape[:1] if shape[1:] == (1,) else shape
+        assert our_tensors[tensor] == (kind, shape, data), tensor
     note(name, "tensors", f"{len(our_tensors)} equal")
     assert set(ours) - set(theirs) <= set(OURS)
     assert set(theirs) - set(ours) <= set(THEIRS)

@@ -19,6 +19,7 @@ from edgeft.exporters.gguf.lora import TYPES, base_of, check, export
 from edgeft.progress import silent
 from edgeft.runtimes import open_runtime
 from tests.exporters.gguf.converter import convert, convert_lora, source_folder
+from tests.exporters.gguf.families_made import make_model
 from tests.models_made import make_adapter, make_llama
 
 IDS = [299, 17, 33, 250, 4, 99, 120, 301, 45, 45, 7, 200]
@@ -30,8 +31,10 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     "ranks": {"rank_pattern": {"k_proj": 2, "layers.0.self_attn.v_proj": 24}},
     "ranks, rslora": {"rank_pattern": {"o_proj": 32}, "alpha_pattern": {"up_proj": 5}, "use_rslora": True},
     "few modules": {"targets": ("v_proj", "down_proj")},
+    "embeddings": {"targets": ("q_proj", "embed_tokens"), "use_rslora": True, "alpha_pattern": {"embed_tokens": 3}},
 }
-SCALED = {"alphas": 3, "ranks, rslora": 4}  # modules whose B is not as it was: one alpha serves all others
+# Modules whose B is not as it was: one alpha serves all others.
+SCALED = {"alphas": 3, "ranks, rslora": 4, "embeddings": 1}
 
 
 @pytest.fixture(scope="module")
@@ -219,11 +222,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"modules_to_save": ["lm_head"]},
         "the adapter has weights saved whole (modules_to_save), which a GGUF adapter cannot hold",
     ),
-    "embeddings": (
-        {"targets": ("q_proj", "embed_tokens")},
-        "the adapter changes the embedding 'model.embed_tokens.weight'; "
-        "edgeft writes adapters of linear layers as GGUF",
-    ),
     "biases": ({"bias": "all"}, "the adapter has trained biases, which a GGUF adapter cannot hold"),
     "lora biases": ({"lora_bias": True}, "the adapter has LoRA biases, which a GGUF adapter cannot hold"),
     "tokens": (
@@ -241,6 +239,18 @@ def test_adapters_that_a_gguf_adapter_cannot_hold(kind: str, base: Path, tmp_pat
         exported(base, adapter, tmp_path / "out")
     assert str(caught.value) == f"{adapter}: {what}\nexport the merged file instead: gguf-f16 or another gguf type"
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_embeddings_of_positions_and_tied_ones_are_refused(tmp_path: Path) -> None:
+    """llama.cpp adds to the tokens' embedding only, and would add to a tied head as well."""
+    gpt2 = make_model(tmp_path / "gpt2", "gpt2", dtype="float32")
+    positions = make_adapter(tmp_path / "positions", gpt2, targets=("c_attn", "wpe"))
+    with pytest.raises(ModelError, match=r"changes the embedding 'transformer\.wpe\.weight'; of a GGUF adapter"):
+        exported(gpt2, positions, tmp_path / "out")
+    tied = make_llama(tmp_path / "tied", hidden=64, intermediate=96, head_dim=16, tied=True)
+    adapter = make_adapter(tmp_path / "adapter", tied, targets=("q_proj", "embed_tokens"))
+    with pytest.raises(ModelError, match="ties to its other end: folding would change both"):
+        exported(tied, adapter, tmp_path / "out2")
 
 
 def test_no_adapter_and_an_unknown_family_and_type(base: Path, tmp_path: Path) -> None:

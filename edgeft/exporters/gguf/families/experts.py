@@ -23,9 +23,9 @@ _ONE = re.compile(r"^(.+\.experts)\.(\d+)\.(gate_proj|up_proj|down_proj)\.weight
 _MATRICES = ("down_proj", "gate_proj", "up_proj")
 
 
-def gathered(weights: Weights, experts: int, width: int) -> dict[str, Deferred]:
+def gathered(weights: Weights, experts: int, width: int, order: tuple[str, ...] = _MATRICES) -> dict[str, Deferred]:
     """The weights with the experts of each layer as three stacks, `…experts.gate_proj.weight` and so on, of `experts`
-    matrices whose inner size is `width`. A `ModelError` when one is missing or does not fit."""
+    matrices whose inner size is `width`, in this `order`. A `ModelError` when one is missing or does not fit."""
     found: dict[str, Deferred] = {}
     single: dict[str, dict[tuple[str, int], Deferred]] = {}
     for name, tensor in weights.items():
@@ -33,7 +33,7 @@ def gathered(weights: Weights, experts: int, width: int) -> dict[str, Deferred]:
             layer = single.setdefault(match[1], {})
             layer[match[3], int(match[2])] = tensor
             if len(layer) == 3 * experts:
-                found |= _stacks(match[1], layer, experts)
+                found |= _stacks(match[1], layer, experts, order)
         elif name.removesuffix(".weight").endswith(".experts.gate_up_proj"):
             found |= _halves(name.removesuffix(".weight"), tensor, width)
         elif name.endswith(".experts.down_proj"):
@@ -47,9 +47,11 @@ def gathered(weights: Weights, experts: int, width: int) -> dict[str, Deferred]:
     return found
 
 
-def _stacks(prefix: str, layer: dict[tuple[str, int], Deferred], experts: int) -> dict[str, Deferred]:
+def _stacks(
+    prefix: str, layer: dict[tuple[str, int], Deferred], experts: int, order: tuple[str, ...]
+) -> dict[str, Deferred]:
     stacks = {}
-    for matrix in _MATRICES:
+    for matrix in order:
         parts = [layer.get((matrix, number)) for number in range(experts)]
         whole = [part for part in parts if part is not None]
         if len(whole) != experts or len({(part.shape, part.dtype) for part in whole}) != 1:
