@@ -28,14 +28,18 @@ def run(
 ) -> tuple[list[dict[str, Any]], scores.Summary]:
     """The rows of the suite's task (of a group of tasks: of each, as its family) and the harness's figures of them."""
     extras.require("harness")
-    from lm_eval import simple_evaluate
+    from lm_eval import evaluator, simple_evaluate
     from lm_eval.tasks import TaskManager
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     include = suite.settings.get("include_path")
+    environment = evaluator.add_env_info
+    evaluator.add_env_info = lambda _: None  # it runs pip and git in subprocesses, a minute of waiting
     started = time.perf_counter()
     try:
-        manager = TaskManager(include_path=include)
+        manager = TaskManager(include_path=include, include_defaults=include is None)
+        if include is not None and suite.task not in manager.all_tasks:  # reading the harness's own files takes long
+            manager = TaskManager(include_path=include)
         found = simple_evaluate(
             model=as_model(runtime, lambda count: steps.go(count, f"{suite.name}: {suite.task}")),
             tasks=[suite.task],
@@ -56,6 +60,8 @@ def run(
             f"the suite {suite.name!r}: the harness cannot run {suite.task!r}: {reason}",
             do="lm-eval ls tasks lists its tasks; a folder of your own is named by include_path",
         ) from error
+    finally:
+        evaluator.add_env_info = environment
     timing["loss_seconds"] += time.perf_counter() - started
     several = len(found["samples"]) > 1
     rows: list[dict[str, Any]] = []

@@ -82,11 +82,12 @@ def test_figures_are_those_of_lm_evals_own_model(
     if name == "read" and shots:
         pytest.skip("texts have no examples")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
+    monkeypatch.setattr("lm_eval.evaluator.add_env_info", lambda _: None)
     theirs = simple_evaluate(
         model="hf",
         model_args={"pretrained": str(tiny_llama), "dtype": "float32"},
         tasks=[f"edgeft_{name}"],
-        task_manager=TaskManager(include_path=str(tasks)),
+        task_manager=TaskManager(include_path=str(tasks), include_defaults=False),
         num_fewshot=shots or None,
         fewshot_random_seed=0,
         batch_size=4,
@@ -102,7 +103,11 @@ def test_figures_are_those_of_lm_evals_own_model(
     }
     assert wanted
     for metric, value in wanted.items():
-        assert f"{ours.summary[name][metric]['value']:.4f}" == f"{value:.4f}", metric
+        found = ours.summary[name][metric]["value"]
+        if value > 1000:  # a random model's perplexity of words has more digits than float32
+            assert found == pytest.approx(value, rel=1e-6)
+        else:
+            assert f"{found:.4f}" == f"{value:.4f}", metric
     for row, sample in zip(ours.rows, theirs["samples"][f"edgeft_{name}"], strict=True):
         if name == "write":
             assert row["answer"] == sample["filtered_resps"][0]
@@ -113,6 +118,7 @@ def test_figures_are_those_of_lm_evals_own_model(
             assert told == pytest.approx([response[0] for response in sample["filtered_resps"]], abs=1e-4)
 
 
+@pytest.mark.slow  # the harness reads all its own task files
 def test_an_unknown_task_is_named(tasks: Path, tiny_llama: Path) -> None:
     lost = suites.Suite("x", (), (), task="edgeft_nothing", settings={"include_path": str(tasks)})
     with open_hf(tiny_llama) as runtime, pytest.raises(InputError, match="the harness cannot run 'edgeft_nothing'"):

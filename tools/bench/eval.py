@@ -5,8 +5,7 @@
 Kinds: `choices` (multiple choice, four answers each), `shots` (the same behind five examples), `texts` (log-likelihood
 of whole texts), `answers` (written, 32 tokens at most). Both run in one process, one after the other in each round,
 with the same number of threads; the best round counts, in CPU seconds. `batch` is rows for lm-eval; ours reads at most
-as many tokens together as that many of the longest row have. A model of the real shape is made by
-tools/bench/synthetic.py FOLDER.
+as many tokens together as that many of the longest row have. A model of the real shape: synthetic.py FOLDER.
 """
 
 from __future__ import annotations
