@@ -91,7 +91,7 @@ def export(
     check(source.base, type_name)
     check_runs(type_name)
     config = read_config(source.base)
-    switches = builder_options(chosen, type_name, tied=bool(config.get("tie_word_embeddings")))
+    switches = builder_options(chosen, type_name, tied=_is_tied(source.base))
     provider = provider_of(chosen, type_name)
     adapter = _apart(source, chosen)
     threads = chosen.threads or len(os.sched_getaffinity(0))
@@ -170,6 +170,13 @@ def _adapter_alone(source: ExportSource, type_name: str, folder: Path, options: 
     write_text(folder / "README.md", adapter_readme(source, path.name, type_name))
     facts = {"format": "onnx", "type": type_name, "file": path.name, "size": path.stat().st_size, "adapter": "only"}
     return Exported({**facts, "base": source.base_ref, "merge_base": source.folded_into()})
+
+
+def _is_tied(base: Path) -> bool:
+    """As transformers understands the config: the key has another name in some, and is left out in others."""
+    from transformers import AutoConfig
+
+    return bool(getattr(AutoConfig.from_pretrained(base, trust_remote_code=False), "tie_word_embeddings", False))
 
 
 @contextmanager
