@@ -100,7 +100,7 @@ def export(
     config = read_config(source.base)
     if chosen.backend == "optimum":
         return _by_optimum(source, type_name, folder, chosen, listen)
-    switches = builder_options(chosen, type_name, tied=bool(config.get("tie_word_embeddings")))
+    switches = builder_options(chosen, type_name, tied=_is_tied(source.base))
     provider = provider_of(chosen, type_name)
     adapter = _apart(source, chosen)
     threads = chosen.threads or len(os.sched_getaffinity(0))
@@ -189,6 +189,13 @@ def _by_optimum(source: ExportSource, type_name: str, folder: Path, chosen: Onnx
     accept(folder / GRAPH, vocab_size=settings.vocab_size, head_size=head_size, type_name=type_name)
     listen(Progress(3, 3, "step", "done"))
     return Exported({**_facts(source, type_name, folder, chosen, settings), "made_by": versions})
+
+
+def _is_tied(base: Path) -> bool:
+    """As transformers understands the config: the key has another name in some, and is left out in others."""
+    from transformers import AutoConfig
+
+    return bool(getattr(AutoConfig.from_pretrained(base, trust_remote_code=False), "tie_word_embeddings", False))
 
 
 @contextmanager

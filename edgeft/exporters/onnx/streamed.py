@@ -96,7 +96,7 @@ def _hollow_model(builder: Any, weights: Weights) -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = AutoConfig.from_pretrained(builder.model_name_or_path)
+    config = AutoConfig.from_pretrained(builder.model_name_or_path, trust_remote_code=False)
     dtype = config.dtype or torch_dtype(next(tensor.dtype for tensor in weights.values() if tensor.dtype in FLOATS))
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)

@@ -60,7 +60,7 @@ def test_it_answers_as_the_runtime(type_name: str, exported: Any) -> None:
 
 def run(python: str, folder: Path) -> str:
     command = [python, str(folder / "run.py"), "Turn the light on", "--max-tokens", "16", "--threads", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder.parent)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder.parent, env={})
     assert done.stderr == ""
     return done.stdout.removesuffix("\n")
 
@@ -80,7 +80,7 @@ def test_in_a_clean_environment_with_three_packages(exported: Any, tmp_path: Pat
         pytest.skip("no package index is within reach")
     names = ("torch", "transformers", "edgeft", "jinja2", "onnxruntime_genai")
     absent = f"import importlib.util as u; print([n for n in {names} if u.find_spec(n)])"
-    found = subprocess.run([python, "-c", absent], capture_output=True, text=True, check=True, cwd=tmp_path)
+    found = subprocess.run([python, "-c", absent], capture_output=True, text=True, check=True, cwd=tmp_path, env={})
     assert found.stdout == "[]\n"
     folder, _ = exported("int4")
     assert run(python, folder) == expected(folder)
