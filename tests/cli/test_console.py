@@ -77,6 +77,14 @@ def test_plain_progress_is_sparse(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines == ["train", *(f"train: {step}/100 steps, loss 1.5" for step in (19, 39, 59, 79, 99))]
 
 
+def test_plain_progress_without_a_count_is_said_at_once() -> None:
+    stream = io.StringIO()
+    events = PlainReporter(stream)
+    events(Event(EventKind.STARTED, "export"))
+    events(Event(EventKind.PROGRESS, "export", progress=Progress(0, None, "", "compiling a kernel")))
+    assert stream.getvalue().splitlines() == ["export", "export: compiling a kernel"]
+
+
 def test_nothing_from_outside_steers_the_terminal() -> None:
     stream = io.StringIO()
     PlainReporter(stream)(Event(EventKind.WARNING, "data", message="row \x1b[2J is bad"))
