@@ -47,6 +47,7 @@ PLAIN = """\
 data: warning: 3 train rows are longer than sequence_len 256 and left out (a:1, a:2)
 data: built in 1.2 s
 [2/4] train: key0 1 → 2; key1 1 → 2; key2 1 → 2, and 1 more
+train: loading the base
 train: built in 3:20, 5.2 MB
 eval.base: up to date
 gate: did NOT pass in 0.1 s
