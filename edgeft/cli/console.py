@@ -145,10 +145,11 @@ class PlainReporter:
 
     def _progress(self, target: str, step: Step) -> None:
         now = time.monotonic()
-        if now - self._spoke < QUIET_SECONDS:
-            return
+        counts = bool(step.total or step.done)
+        if counts and now - self._spoke < QUIET_SECONDS:
+            return  # what counts nothing is said at once: it comes once and may take a while
         self._spoke = now
-        parts = [step.what, amount(step), values(step.values)]
+        parts = [step.what, amount(step) if counts else "", values(step.values)]
         self._say(f"{target}: {', '.join(part for part in parts if part)}")
 
     def _say(self, line: str) -> None:

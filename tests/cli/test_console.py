@@ -47,6 +47,7 @@ PLAIN = """\
 data: warning: 3 train rows are longer than sequence_len 256 and left out (a:1, a:2)
 data: built in 1.2 s
 [2/4] train: key0 1 → 2; key1 1 → 2; key2 1 → 2, and 1 more
+train: loading the base
 train: built in 3:20, 5.2 MB
 eval.base: up to date
 gate: did NOT pass in 0.1 s
@@ -75,6 +76,14 @@ def test_plain_progress_is_sparse(monkeypatch: pytest.MonkeyPatch) -> None:
         events(Event(EventKind.PROGRESS, "train", progress=Progress(step, 100, "step", "", {"loss": "1.5"})))
     lines = stream.getvalue().splitlines()
     assert lines == ["train", *(f"train: {step}/100 steps, loss 1.5" for step in (19, 39, 59, 79, 99))]
+
+
+def test_plain_progress_without_a_count_is_said_at_once() -> None:
+    stream = io.StringIO()
+    events = PlainReporter(stream)
+    events(Event(EventKind.STARTED, "export"))
+    events(Event(EventKind.PROGRESS, "export", progress=Progress(0, None, "", "compiling a kernel")))
+    assert stream.getvalue().splitlines() == ["export", "export: compiling a kernel"]
 
 
 def test_nothing_from_outside_steers_the_terminal() -> None:
