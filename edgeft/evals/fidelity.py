@@ -127,20 +127,22 @@ def _awkward(reference: Runtime, candidate: Runtime, rendering: _Tally) -> dict[
         tally = needed if string.required else optional
         asked = {"role": "user", "content": string.text}
         said = {"role": "assistant", "content": string.text}
-        alike = True
+        forms = []
         for how, turns in (("as a message", [asked]), ("in a conversation", [asked, said, asked])):
             wrapped = reference.render(turns, add_generation_prompt=True)
             shown = _attempt(lambda c=turns: candidate.render(c, add_generation_prompt=True))  # type: ignore[misc]
             name = f"{string.name} ({how})"
             rendering.add(name, wrapped, shown)
             ids = (reference.encode(wrapped), _attempt(lambda t=wrapped: candidate.encode(t)))  # type: ignore[misc]
-            tally.add(name, *ids)
-            alike = alike and ids[0] == ids[1]
+            forms.append((name, *ids))
         bare = (reference.encode(string.text), _attempt(lambda t=string.text: candidate.encode(t)))  # type: ignore[misc]
+        alike = all(mine == theirs for _, mine, theirs in forms)
         if bare[0] != bare[1] and alike and _by_a_space(candidate, string.text, bare[0]):
             spaced.append(string.name)
         else:
             tally.add(string.name, *bare)
+        for form in forms:
+            tally.add(*form)
     apart = {"space_before": spaced} if spaced else {}
     return needed.as_json() | {"not_required": optional.as_json()} | apart
 

@@ -196,7 +196,10 @@ def _begins(folder: Path, prefix: int | None) -> tuple[int, ...]:
         return ()
     from tokenizers import Tokenizer
 
-    ids = tuple(Tokenizer.from_file(str(folder / "tokenizer.json")).encode("").ids)
+    try:
+        ids = tuple(Tokenizer.from_file(str(folder / "tokenizer.json")).encode("").ids)
+    except Exception:  # the library's own, without a class; what runs the folder opens the file too, and says it
+        return ()
     return ids if ids == (prefix,) else ()
 
 

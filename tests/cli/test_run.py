@@ -38,7 +38,7 @@ def test_a_run_tells_each_target_the_table_the_files_and_the_commands(recipe: st
     assert err == ""
     assert "\x1b" not in out
     lines = out.splitlines()
-    assert lines[0] == "[1/8] data: never built"
+    assert lines[0] == "[1/9] data: never built"
     assert lines[1].startswith("data: built in ")
     assert any(line.startswith("task             exact_match         10.0 %    90.0 %") for line in lines), out
     path = "build/r/export.gguf-q8_0/tiny-q8_0.gguf"
@@ -56,7 +56,7 @@ def test_again_nothing_is_built(recipe: str, capsys: Captured) -> None:
     assert main(["run", recipe]) == 0
     out = capsys.readouterr().out
     assert "built in" not in out
-    assert "everything is up to date (8 targets)" in out
+    assert "everything is up to date (9 targets)" in out
 
 
 def test_a_dry_run_names_what_changes_and_why(recipe: str, capsys: Captured) -> None:
@@ -74,7 +74,7 @@ def test_a_plan_as_json_has_what_it_takes(recipe: str, capsys: Captured) -> None
     code, plan, _ = run_json(capsys, "plan", recipe)
     assert code == 0
     assert [one["name"] for one in plan["targets"]] == [
-        "data", "train", "eval.base", "eval.tuned", "gate", "export.gguf-q8_0", "verify.gguf-q8_0", "report",
+        "data", "train", "eval.base", "eval.tuned", "probe", "gate", "export.gguf-q8_0", "verify.gguf-q8_0", "report",
     ]  # fmt: skip
     train = plan["targets"][1]
     assert (train["status"], train["reasons"][0]["kind"]) == ("will run", "never")
@@ -182,7 +182,10 @@ def test_the_report_can_be_written_again(recipe: str, capsys: Captured) -> None:
 
 def test_check_tells_everything_at_once(recipe: str, capsys: Captured) -> None:
     assert main(["check", recipe]) == 0
-    assert capsys.readouterr().out == "r.yaml: ok (8 targets, 2 rows)\n"
+    assert (
+        capsys.readouterr().out
+        == "r.yaml: ok (9 targets, 2 rows)\n  rows.jsonl: messages rows\n  test.jsonl: messages rows\n"
+    )
     Path("rows.jsonl").write_text('{"messages": [}\n', encoding="utf-8")
     Path("test.jsonl").unlink()
     assert main(["check", recipe]) == 2

@@ -31,8 +31,8 @@ def test_list(runs: list[str], capsys: Captured) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["RUN", "RECIPE", "STATE", "BUILT", "TIME"]
     assert {line.split()[0]: line.split()[1:4] for line in lines[1:]} == {
-        runs[0]: ["r", "ok", "8/8"],
-        runs[1]: ["r", "ok", "5/8"],  # train, eval.tuned, export, verify, report
+        runs[0]: ["r", "ok", "9/9"],
+        runs[1]: ["r", "ok", "6/9"],  # train, eval.tuned, probe, export, verify, report
     }
     assert main(["runs", "list", "--json", "--limit", "1"]) == 0
     (newest,) = json.loads(capsys.readouterr().out)

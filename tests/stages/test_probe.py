@@ -10,7 +10,7 @@ import torch
 
 from edgeft import files
 from edgeft.evals import drift, memorised
-from edgeft.evals.evaluate import encode
+from edgeft.evals.encoded import encode
 from edgeft.evals.suites import Case
 from edgeft.recipe.names import PROBE
 from edgeft.stages.probe import notes_in

@@ -227,6 +227,7 @@ OVERRIDES: dict[str, tuple[str, set[str]]] = {
     "export.*.output_tensor_type": ("q4_k", {"export.gguf-q8_0"}),
     "export.*.max_shard_size": ("2GB", {"export.gguf-q8_0"}),
     "export.*.quantizer": ("ggml", {"export.gguf-q8_0"}),
+    "export.*.backend": ("optimum", {"export.onnx-int4"}),
     "export.*.builder": ("stock", {"export.onnx-int4"}),
     "export.*.device": ("mobile", {"export.onnx-int4"}),
     "export.*.provider": ("webgpu", {"export.onnx-int4"}),

@@ -218,7 +218,7 @@ def test_every_type_of_a_tensor(source: ExportSource, plain: Path, tensor_type: 
 def test_what_overrides_cannot_be(source: ExportSource, tmp_path: Path) -> None:
     for options, says in (
         ({"tensor_types": {"attn": "q4_k_m"}}, "unknown type of a tensor 'q4_k_m'"),
-        ({"tensor_types": {"attn_[": "q8_0"}}, "llama.cpp refuses"),
+        ({"tensor_types": {"attn_[": "q8_0"}}, "is not a regular expression"),
         ({"token_embedding_type": "iq2_xxs"}, "iq2_xxs cannot be chosen well.*token_embd"),
         ({"tensor_types": {"attn_q": "iq3_xxs"}}, "iq3_xxs cannot be chosen well.*attn_q"),
         ({"max_shard_size": "two"}, "'two' is not the size"),

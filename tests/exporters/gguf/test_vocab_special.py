@@ -157,8 +157,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], Change | None]] = {
     "does not write spaces as ▁, and": (sentencepiece, None),
     "normalises text with 'Lowercase'": (lambda: sentencepiece(normalizer={"type": "Lowercase"}), None),
     "splits text with 'Whitespace'": (lambda: sentencepiece(normalizer=PREPEND, pre=WHITESPACE), None),
-    "has a dropout": (LLAMA2, lambda t: t["model"].update(dropout=0.1)),
-    "has a end_of_word_suffix": (lambda: byte_level(BYTES), lambda t: t["model"].update(end_of_word_suffix="</w>")),
+    "uses dropout": (LLAMA2, lambda t: t["model"].update(dropout=0.1)),
+    "uses end_of_word_suffix": (lambda: byte_level(BYTES), lambda t: t["model"].update(end_of_word_suffix="</w>")),
     "with a space inside": (
         lambda: sentencepiece(pre=metaspace("never", split=True)),
         lambda t: t["model"]["vocab"].update({"a▁b": 900}),
