@@ -118,9 +118,9 @@ def sprouts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def test_the_figures_are_those_that_llama_cpp_prints(bench: Any, sprouts: tuple[Path, Path]) -> None:
-    """The reference's perplexity to float32's last digits. Of the quantized file llama.cpp's last bits depend on how many
-    positions a product has at once, and the tool asks for others than we. It keeps the reference in 16 bits, hence the
-    tolerance of its KL."""
+    """The reference's perplexity to float32's last digits. Of the quantized file llama.cpp's last bits depend on how
+    many positions a product has at once, and the tool asks for others than we. It keeps the reference in 16 bits, hence
+    the tolerance of its KL."""
     found = bench.ours(*sprouts, bench.neutral(), 128)
     assert found["reference perplexity"] == pytest.approx(PRINTED["reference perplexity"], rel=1e-6)
     assert found["perplexity"] == pytest.approx(PRINTED["perplexity"], rel=1e-4)
