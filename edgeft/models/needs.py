@@ -6,6 +6,8 @@ side, of a step with the longest rows that the recipe allows. The formulas, all 
 - weights. A linear layer in NF4: 0.5 a weight, plus one 8-bit constant per 64 weights and one float32 per 256 of those
   (double quantization); on CPU dequantized to float32 once, up to `DENSE_BYTES` (see `edgeft.models.open`). Everything
   else in the compute dtype.
+- full fine-tuning. All weights in float32 on any device, with their gradients and the optimizer's moments.
+- head. Of classification and rewards: labels x hidden weights, trained like an adapter; no logits over the vocabulary.
 - adapter. r x (inputs + outputs) per layer; float32 weight and gradient (8 a parameter) and the optimizer's moments
   (AdamW 8, its 8-bit forms 2, Adafactor about 0).
 - activations. Per layer what backward needs: the block's inputs and outputs, both norms' in float32, q, k, v, the MLP's
@@ -20,7 +22,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeft.models.shapes import GGUF_EXPORTS, Shape, adapter_parameters, checkpoint_bytes, gguf_bytes
+from edgeft.models.shapes import GGUF_EXPORTS, Shape, adapter_parameters, checkpoint_bytes, gguf_bytes, targeted
 
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 DENSE_BYTES = 8 << 30
@@ -61,25 +63,31 @@ def training(
     adapter: str,
     rank: int,
     targets: str | list[str] = "all-linear",
+    layers: list[int] | None = None,
     batch: int,
     length: int,
     checkpointing: bool,
     optimizer: str = "adamw_torch",
     device: str = "cuda",
+    head: int = 0,
 ) -> TrainingNeeds:
-    """Memory of training: `adapter` "qlora" or "lora", `batch` rows of `length` tokens; `device` "cpu" computes in
-    float32, "cuda" in 16 bits."""
+    """Memory of training: `adapter` "qlora", "lora" or "full", `batch` rows of `length` tokens; `device` "cpu" computes
+    in float32, "cuda" in 16 bits. `head`: labels of a head that stands in the place of the vocabulary's."""
     width = 4 if device == "cpu" else 2
     tokens = batch * length
     linear, rest = shape.linear_parameters, shape.parameters - shape.linear_parameters
     packed = adapter == "qlora" and not (device == "cpu" and 4 * linear <= DENSE_BYTES)
     weights = linear * (NF4_BYTES if packed else width) + rest * width
-    trained = adapter_parameters(shape, rank, targets)
+    trained = adapter_parameters(shape, rank, targets, layers) + head * shape.hidden
+    moments = trained * (8 + OPTIMIZER_BYTES[optimizer])
+    if adapter == "full":
+        weights, moments = 4 * shape.parameters, shape.parameters * (4 + OPTIMIZER_BYTES[optimizer])
+        targets = []  # no adapter keeps a copy of its input
     return TrainingNeeds(
         weights=int(weights),
-        adapter=trained * (8 + OPTIMIZER_BYTES[optimizer]),
+        adapter=moments,
         activations=_activations(shape, tokens, width, targets, checkpointing),
-        logits=2 * 4 * min(tokens * shape.vocab, MOST_LOGITS),
+        logits=2 * 4 * min(tokens * (head or shape.vocab), MOST_LOGITS),
         overhead=OVERHEAD_BYTES[device],
     )
 
@@ -89,9 +97,7 @@ def _activations(shape: Shape, tokens: int, width: int, targets: str | list[str]
     kept = width * (4 * shape.hidden + 2 * queries + 2 * keys + 4 * shape.mlp)
     norms = 2 * 4 * shape.hidden
     copies = sum(
-        4 * tensor.columns
-        for tensor in shape.tensors()
-        if tensor.layer == 0 and tensor.linear and (targets == "all-linear" or tensor.role in targets)
+        4 * tensor.columns for tensor in shape.tensors() if tensor.layer == 0 and targeted(shape, tensor, targets)
     )
     layer = tokens * (kept + norms + copies)
     if checkpointing:
@@ -99,11 +105,12 @@ def _activations(shape: Shape, tokens: int, width: int, targets: str | list[str]
     return layer * shape.layers
 
 
-def training_operations(shape: Shape, tokens: int, *, checkpointing: bool) -> float:
+def training_operations(shape: Shape, tokens: int, *, checkpointing: bool, full: bool = False) -> float:
     """Floating-point operations of training on this many tokens: 2 per weight forward, 2 backward (frozen weights need
-    no gradient of their own), 2 more when the forward pass is computed again; attention's own are left out."""
+    no gradient of their own; in `full` fine-tuning it is 2 more), 2 more when the forward pass is computed again;
+    attention's own are left out."""
     head = shape.vocab * shape.hidden
-    return float(tokens) * (shape.linear_parameters + head) * (6 if checkpointing else 4)
+    return float(tokens) * (shape.linear_parameters + head) * (4 + 2 * full + 2 * checkpointing)
 
 
 def export_size(shape: Shape, export: str, *, imatrix: bool = False, overrides: bool = False) -> Size | None:

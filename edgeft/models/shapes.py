@@ -240,14 +240,28 @@ def checkpoint_bytes(shape: Shape) -> int:
     return shape.parameters * shape.dtype_bytes
 
 
-def adapter_parameters(shape: Shape, rank: int, targets: str | list[str] = "all-linear") -> int:
-    """Parameters of a LoRA adapter: rank x (inputs + outputs) per adapted layer."""
-    chosen = (tensor for tensor in shape.tensors() if tensor.linear and _targeted(tensor, targets))
+def adapter_parameters(
+    shape: Shape, rank: int, targets: str | list[str] = "all-linear", layers: list[int] | None = None
+) -> int:
+    """Parameters of a LoRA adapter: rank x (inputs + outputs) per adapted layer. `layers`: [first, last], as the
+    recipe's `lora_layers`."""
+    chosen = (tensor for tensor in shape.tensors() if targeted(shape, tensor, targets, layers))
     return sum(rank * (tensor.rows + tensor.columns) for tensor in chosen)
 
 
-def _targeted(tensor: Tensor, targets: str | list[str]) -> bool:
-    return targets == "all-linear" or tensor.role in targets
+def targeted(shape: Shape, tensor: Tensor, targets: str | list[str], layers: list[int] | None = None) -> bool:
+    """Whether a tensor gets an adapter by the recipe's `lora_target_modules` and `lora_layers`."""
+    if not tensor.linear or tensor.layer is None:
+        return False
+    if layers is not None:
+        first, last = (value + shape.layers if value < 0 else value for value in layers)
+        if not first <= tensor.layer <= last:
+            return False
+    if isinstance(targets, str):
+        part = {"attention": ".self_attn.", "mlp": ".mlp."}.get(targets, "")
+        return part in tensor.name
+    module = tensor.name.removesuffix(".weight")
+    return any(module == name or module.endswith(f".{name}") for name in targets)
 
 
 GGUF_EXPORTS = tuple(f"gguf-{name}" for name in mixes.USUAL)

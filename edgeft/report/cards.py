@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeft.report import words
-from edgeft.report.facts import EXPORT, TRAIN, TUNED, VERIFY, Artifacts, read
+from edgeft.report.facts import EXPORT, TUNED, VERIFY, Artifacts, read, trained_target
 
 README = "README.md"
 # Names that hubs know -> ours; other metrics keep their own.
@@ -23,7 +23,8 @@ _TYPES = {"exact_match": "exact_match", "f1": "f1", "accuracy": "accuracy", "rou
 def complete(artifacts: Artifacts) -> dict[str, str]:
     """Folder name ("gguf-q8_0", "adapter") -> the card of that folder with its figures. Folders without a card, or
     whose file was not evaluated, are left out."""
-    judged = {TRAIN: TUNED} | {
+    trained = trained_target(artifacts)
+    judged = ({trained: TUNED} if trained else {}) | {
         name: VERIFY + name.removeprefix(EXPORT) for name in artifacts if name.startswith(EXPORT)
     }
     found = {}
@@ -32,7 +33,7 @@ def complete(artifacts: Artifacts) -> dict[str, str]:
         if artifact is None or not summary or not (artifact.path / README).is_file():
             continue
         text = (artifact.path / README).read_text(encoding="utf-8")
-        name = "adapter" if target == TRAIN else target.removeprefix(EXPORT)
+        name = "adapter" if target == trained else target.removeprefix(EXPORT)
         found[name] = with_figures(text, _title(text, name), summary)
     return found
 

@@ -30,14 +30,26 @@ def gather(artifacts: Artifacts) -> dict[str, Any]:
         "probe": probe(artifacts.get(PROBE)),
         "files": exported(artifacts),
         "merge_bases": merge_bases(artifacts),
-        "curve": curve(artifacts.get(TRAIN)),
+        "curve": curve(trained(artifacts)),
         "data": read(artifacts.get(DATA), "stats.json"),
-        "training": _training(artifacts.get(TRAIN)),
+        "training": _training(trained(artifacts)),
         "imatrix": dict(artifacts[IMATRIX].facts) if IMATRIX in artifacts else None,
         "lineage": lineage(artifacts),
         "settings": {name: dict(artifact.params) for name, artifact in artifacts.items()},
     }
     return {"verdict": verdict(artifacts, found), **found}
+
+
+def trained_target(artifacts: Artifacts) -> str | None:
+    """The name of the training whose result ships: `train`, or of several phases (`train.NAME`) the last one that is
+    there, artifacts being in the order of the work."""
+    return next((name for name in reversed(list(artifacts)) if name == TRAIN or name.startswith(f"{TRAIN}.")), None)
+
+
+def trained(artifacts: Artifacts) -> Artifact | None:
+    """That training's artifact."""
+    name = trained_target(artifacts)
+    return artifacts[name] if name is not None else None
 
 
 def read(artifact: Artifact | None, name: str) -> Any:

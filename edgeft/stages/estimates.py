@@ -12,10 +12,10 @@ from pathlib import Path
 from edgeft.evals.suites import builtin_files
 from edgeft.models import needs
 from edgeft.models.shapes import Shape, adapter_parameters, shape_of
-from edgeft.recipe.names import BUILTIN_ROWS
-from edgeft.recipe.schema import DatasetEntry, Recipe, Suite
+from edgeft.recipe.names import BUILTIN_ROWS, HEADS
+from edgeft.recipe.schema import DataSection, DatasetEntry, Phase, Recipe, Suite
 from edgeft.stages.imatrix import TOKENS as MEASURED_TOKENS
-from edgeft.stages.targets import measured_targets, verified_suites
+from edgeft.stages.targets import measured_targets, phase_target, verified_suites
 
 BYTES_PER_TOKEN = 4.0  # of a JSONL row, quotes and keys included
 ANSWER_TOKENS = 40
@@ -25,6 +25,9 @@ CUDA_OPERATIONS = 2e13  # useful 16-bit operations a second of a consumer GPU
 SMALL = 50_000_000  # parameters below which training and answering take one thread
 # Weights that quantizers write per second and core (see tools/bench); other files are as fast as the disk.
 QUANTIZED_PER_SECOND = {"gguf-q4_k_m": 8e6, "gguf-q8_0": 1.3e8, "onnx-int4": 1.5e7}
+PAIRED = ("dpo", "orpo", "reward")  # objectives whose rows hold two answers
+REFERENCED = ("dpo", "kto")  # objectives that read every row once before the first step
+_LABELS = 16  # of a head; a few more or less are nothing beside the model
 
 LORA = {"lora-f32": 4.0, "lora-f16": 2.0, "lora-bf16": 2.0, "lora-q8_0": 34 / 32}  # bytes of a weight
 
@@ -61,8 +64,12 @@ def estimates_of(recipe: Recipe, machine: Machine) -> dict[str, Estimate]:
     shape = shape_of(recipe.base_model, relative_to=recipe.folder)
     if shape is None:
         return {}
-    found = {"data": Estimate(ram=needs.OVERHEAD_BYTES["cpu"], disk=2 * _bytes(recipe, recipe.data.datasets))}
-    found["train"] = _training(recipe, shape, machine)
+    found = {"data": _reading(recipe, recipe.data)}
+    for phase in recipe.phases:
+        if phase.data is not None:
+            found[f"data.{phase.name}"] = _reading(recipe, phase.data)
+    for phase in recipe.phases:
+        found[phase_target(recipe, phase)] = _training(recipe, phase, shape, machine)
     if recipe.suites:
         found["eval.base"] = found["eval.tuned"] = _asking(recipe, shape, machine, recipe.suites)
     if recipe.probe.rows or recipe.probe.drift:
@@ -82,29 +89,63 @@ def estimates_of(recipe: Recipe, machine: Machine) -> dict[str, Estimate]:
     return found
 
 
-def _training(recipe: Recipe, shape: Shape, machine: Machine) -> Estimate:
-    train = recipe.train
+def _reading(recipe: Recipe, data: DataSection) -> Estimate:
+    return Estimate(ram=needs.OVERHEAD_BYTES["cpu"], disk=2 * _bytes(recipe, data.datasets))
+
+
+def _training(recipe: Recipe, phase: Phase, shape: Shape, machine: Machine) -> Estimate:
+    """One phase on its rows; a teacher's weights beside it, the first model's pass before it, answers to reward."""
+    data = phase.data or recipe.data
+    full, on_gpu = phase.adapter == "full", machine.device == "cuda"
+    rows = 2 if phase.objective in PAIRED else 1  # each row holds two answers
     wanted = needs.training(
         shape,
-        adapter=train.adapter,
-        rank=train.lora_r,
-        targets=train.lora_target_modules,
-        batch=train.micro_batch_size,
-        length=recipe.data.sequence_len,
-        checkpointing=train.gradient_checkpointing,
-        optimizer=train.optimizer,
+        adapter=phase.adapter,
+        rank=phase.lora_r,
+        targets=phase.lora_target_modules,
+        layers=phase.lora_layers,
+        batch=phase.micro_batch_size * rows,
+        length=data.sequence_len,
+        checkpointing=phase.gradient_checkpointing,
+        optimizer=phase.optimizer,
         device=machine.device,
+        head=_LABELS if phase.objective in HEADS else 0,
     )
-    operations = needs.training_operations(shape, _trained_tokens(recipe), checkpointing=train.gradient_checkpointing)
-    on_gpu = machine.device == "cuda"
-    adapter = 4 * adapter_parameters(shape, train.lora_r, train.lora_target_modules)
+    tokens = rows * _trained_tokens(recipe, phase, data)
+    operations = needs.training_operations(shape, tokens, checkpointing=phase.gradient_checkpointing, full=full)
+    more, known = 0, True
+    if phase.objective in REFERENCED:
+        operations += _forward(shape, tokens)
+    if phase.objective == "grpo":  # every prompt is answered several times, a token at a time
+        answers = phase.num_generations * phase.max_completion_length
+        operations += _forward(shape, int(_seen_rows(recipe, phase, data) * answers))
+    if phase.teacher is not None:
+        teacher = shape_of(phase.teacher, relative_to=recipe.folder)
+        known = teacher is not None
+        if teacher is not None:
+            more = teacher.parameters * (2 if on_gpu else 4)
+            operations += _forward(teacher, tokens)
+    adapter = 4 * adapter_parameters(shape, phase.lora_r, phase.lora_target_modules, phase.lora_layers)
+    written = needs.merged_size(shape).bytes
+    total = wanted.total + more
     return Estimate(
-        ram=needs.OVERHEAD_BYTES["cpu"] + needs.merged_size(shape).bytes if on_gpu else wanted.total,
-        vram=wanted.total if on_gpu else None,
-        disk=adapter,
-        seconds=START_SECONDS + operations / machine.speed(shape),
-        exact=True,
+        ram=needs.OVERHEAD_BYTES["cpu"] + written if on_gpu else total if known else None,
+        vram=(total if known else None) if on_gpu else None,
+        disk=written if full else adapter,
+        seconds=START_SECONDS + operations / machine.speed(shape) if known else None,
+        exact=not (phase.objective in HEADS or phase.trainable_tokens or phase.use_dora or _grows(recipe, phase)),
     )
+
+
+def _grows(recipe: Recipe, phase: Phase) -> bool:
+    """Whether what is written holds more than this phase's own matrices: side by side with those that it started from
+    (PiSSA, OLoRA) or that an earlier phase left folded in."""
+    later = phase is not recipe.phases[0]
+    return phase.lora_init in ("pissa", "olora", "eva") or (later and phase.previous == "merge")
+
+
+def _forward(shape: Shape, tokens: int) -> float:
+    return 2.0 * shape.parameters * tokens
 
 
 def _asking(recipe: Recipe, shape: Shape, machine: Machine, suites: dict[str, Suite]) -> Estimate:
@@ -159,7 +200,8 @@ def _importance(recipe: Recipe, shape: Shape, machine: Machine) -> Estimate:
 
 def _lora(recipe: Recipe, shape: Shape, name: str) -> Estimate:
     """The adapter's matrices, and the base beside them when it is asked for."""
-    weights = adapter_parameters(shape, recipe.train.lora_r, recipe.train.lora_target_modules)
+    train = recipe.train
+    weights = adapter_parameters(shape, train.lora_r, train.lora_target_modules, train.lora_layers)
     base = recipe.export[name].with_base  # type: ignore[index]
     beside = needs.export_size(shape, f"gguf-{base}") if base else None
     disk = int(weights * LORA[name]) + (beside.bytes if beside else 0)
@@ -199,20 +241,26 @@ def _lines(path: Path) -> int:
         return sum(chunk.count(b"\n") for chunk in iter(lambda: stream.read(1 << 20), b""))
 
 
-def _row_tokens(recipe: Recipe) -> float:
+def _row_tokens(recipe: Recipe, data: DataSection | None = None) -> float:
     """Tokens of an average training row, cut at the longest that is allowed."""
-    rows = _count(recipe, recipe.data.datasets)
+    data = data or recipe.data
+    rows = _count(recipe, data.datasets)
     if not rows:
         return 0.0
-    return min(_bytes(recipe, recipe.data.datasets) / rows / BYTES_PER_TOKEN, recipe.data.sequence_len)
+    return min(_bytes(recipe, data.datasets) / rows / BYTES_PER_TOKEN, data.sequence_len)
 
 
-def _trained_tokens(recipe: Recipe) -> int:
-    train = recipe.train
-    rows = _count(recipe, recipe.data.datasets) * train.num_epochs
-    if train.max_steps is not None:
-        rows = train.max_steps * train.micro_batch_size * train.gradient_accumulation_steps
-    return int(rows * _row_tokens(recipe))
+def _seen_rows(recipe: Recipe, phase: Phase, data: DataSection) -> float:
+    """Rows that a phase trains on, counted as often as they come."""
+    if phase.max_steps is None:
+        return _count(recipe, data.datasets) * phase.num_epochs
+    if phase.tokens_per_step is not None:
+        return phase.max_steps * phase.tokens_per_step / max(1.0, _row_tokens(recipe, data))
+    return phase.max_steps * phase.micro_batch_size * phase.gradient_accumulation_steps
+
+
+def _trained_tokens(recipe: Recipe, phase: Phase, data: DataSection) -> int:
+    return int(_seen_rows(recipe, phase, data) * _row_tokens(recipe, data))
 
 
 def _rows(recipe: Recipe, suite: Suite) -> int:

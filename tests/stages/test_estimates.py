@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from edgeft.models import needs
 from edgeft.models.shapes import gguf_bytes, shape_of
 from edgeft.recipe import load
-from edgeft.stages.estimates import Machine, estimates_of
+from edgeft.stages.estimates import Estimate, Machine, estimates_of
 from edgeft.stages.targets import targets_of
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
@@ -91,3 +92,58 @@ def test_an_unknown_base_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     (tmp_path / "recipe.yaml").write_text("base_model: nobody/nothing\ndata: {datasets: [{path: rows.jsonl}]}\n")
     assert estimates_of(load(tmp_path / "recipe.yaml"), Machine()) == {}
+
+
+def estimated(tmp_path: Path, train: str, device: str = "cpu") -> dict[str, Estimate]:
+    (tmp_path / "rows.jsonl").write_text('{"messages": []}\n' * 100)
+    (tmp_path / "more.jsonl").write_text('{"messages": []}\n' * 300)
+    (tmp_path / "recipe.yaml").write_text(
+        f"base_model: builtin:sprout\ndata: {{datasets: [{{path: rows.jsonl}}], sequence_len: 64}}\ntrain: {train}\n"
+    )
+    recipe = load(tmp_path / "recipe.yaml")
+    found = estimates_of(recipe, Machine(device, 2))
+    assert set(found) >= {target.name for target in targets_of(recipe)} - {"probe", "report"}
+    return found
+
+
+def test_phases_have_one_each(tmp_path: Path) -> None:
+    own = "data: {datasets: [{path: more.jsonl}]}"
+    found = estimated(tmp_path, f"[{{name: first, {own}, num_epochs: 1}}, {{name: second, num_epochs: 1, lora_r: 16}}]")
+    assert "train" not in found
+    assert found["data.first"].disk == 3 * (found["data"].disk or 0)
+    first, second = found["train.first"], found["train.second"]
+    assert (first.seconds or 0) > (second.seconds or 0)
+    assert first.disk == second.disk
+    assert first.exact
+    assert second.exact
+
+
+def test_full_fine_tuning_holds_every_weight(tmp_path: Path) -> None:
+    lora, full = (estimated(tmp_path, f"{{adapter: {name}}}", "cuda")["train"] for name in ("lora", "full"))
+    shape = shape_of("builtin:sprout")
+    assert shape is not None
+    assert full.disk == 2 * shape.parameters
+    assert (full.vram or 0) > needs.OVERHEAD_BYTES["cuda"] + 16 * shape.parameters  # weight, gradient, two moments
+    assert (full.seconds or 0) > (lora.seconds or 0)
+
+
+def test_a_teacher_and_a_first_model_take_time(tmp_path: Path) -> None:
+    plain = estimated(tmp_path, "{objective: sft}")["train"]
+    taught = estimated(tmp_path, "{objective: distill, teacher: 'builtin:sprout'}")["train"]
+    shape = shape_of("builtin:sprout")
+    assert shape is not None
+    assert (taught.ram or 0) - (plain.ram or 0) == 4 * shape.parameters
+    assert (taught.seconds or 0) > (plain.seconds or 0)
+    unknown = estimated(tmp_path, "{objective: distill, teacher: nobody/nothing}")["train"]
+    assert unknown.ram is None
+    assert unknown.seconds is None
+
+
+def test_an_adapter_of_some_layers_is_smaller(tmp_path: Path) -> None:
+    whole, half, part = (
+        estimated(tmp_path, f"{{lora_r: 8{more}}}")["train"].disk or 0
+        for more in ("", ", lora_layers: [-2, -1]", ", lora_target_modules: attention")
+    )
+    assert whole == 2 * half
+    assert whole == 4 * 131_072
+    assert part == 4 * 4 * 8 * (2 * (256 + 256) + 2 * (256 + 128))  # q and o, k and v, of four layers

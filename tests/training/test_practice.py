@@ -14,7 +14,7 @@ from edgeft.training import trainer as trainer_module
 from edgeft.training.arguments import Settings, check_services, scheduler_settings
 from edgeft.training.batches import make_plan
 from edgeft.training.watch import Schedule, Watch, is_spike, overfitting
-from tests.training.made import run_training
+from tests.training.made import make_dataset, run_training
 
 
 def test_out_of_memory_goes_on_with_half_the_rows(
@@ -140,3 +140,41 @@ def test_schedules_get_their_settings() -> None:
     assert scheduler_settings(Settings(lr_scheduler="cosine_with_min_lr", min_lr_ratio=0.2), 50) == {"min_lr_rate": 0.2}
     told = scheduler_settings(Settings(lr_scheduler="warmup_stable_decay"), 50)
     assert told == {"num_decay_steps": 5, "min_lr_ratio": 0.1}
+
+
+def test_the_best_weights_are_kept(tiny_llama: Path, tmp_path: Path) -> None:
+    """Few rows, many passes, a high rate: the validation loss falls and rises again. The adapter that is written has
+    the lowest loss of them all, taken anew by plain peft; without keep_best it has the last."""
+    dataset = make_dataset(tmp_path / "few" / "made", tiny_llama, count=14)
+    settings: dict[str, Any] = {"adapter": "lora", "max_steps": 24, "eval_steps": 2, "learning_rate": 5e-2}
+    found = {}
+    for keeps in (False, True):
+        folder = tmp_path / f"keeps-{keeps}"
+        facts = run_training(folder, tiny_llama, dataset, lr_scheduler="constant", keep_best=keeps, **settings).facts
+        found[keeps] = facts, _held_out_loss(tiny_llama, folder, dataset)
+    facts = found[True][0]
+    assert facts["eval_loss"] > 1.02 * facts["best_eval_loss"]  # it rose: there is something to keep
+    assert found[False][0]["eval_loss"] == facts["eval_loss"]
+    assert found[True][1] == pytest.approx(facts["best_eval_loss"], rel=1e-4)
+    assert found[False][1] == pytest.approx(facts["eval_loss"], rel=1e-4)
+
+
+def _held_out_loss(base: Path, adapter: Path, dataset: Path) -> float:
+    """Nats per trained token of the validation rows, one at a time, by transformers and peft."""
+    import pyarrow.parquet as pq
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from edgeft.training.forms import read
+
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    model = PeftModel.from_pretrained(model, adapter).eval()
+    path = dataset / "validation.parquet"
+    rows, total, count = read("language", path, 0), 0.0, 0
+    for index in range(pq.read_metadata(path).num_rows):
+        batch = rows.batch([(index,)])
+        with torch.no_grad():
+            logits = model(input_ids=batch["input_ids"]).logits[0].float()
+        total += float(torch.nn.functional.cross_entropy(logits, batch["targets"][0], reduction="sum"))
+        count += int((batch["targets"] != -100).sum())
+    return total / count
