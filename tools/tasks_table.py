@@ -25,7 +25,7 @@ from edgeft.recipe import load  # noqa: E402
 
 RECIPES = ROOT / "recipes"
 TARGETS = ("train", "eval.base", "eval.tuned", "gate")
-RUN = "from edgeft.cli.main import main; main()"
+RUN = "import sys; from edgeft.cli.main import main; sys.exit(main())"
 HEAD = ("recipe", "objective", "metric", "before", "after", "rows", "training", "whole run")
 
 

@@ -40,7 +40,7 @@ def build(name: str, suite: Suite, inputs: Inputs) -> sources.Suite:
         return sources.builtin(name, suite.rows, **wanted)
     rows: Iterable[Mapping[str, Any]] = files.read_jsonl(inputs["data"].file(f"{suite.rows}.jsonl"))
     if suite.kind == "perplexity":  # how likely a conversation is that nobody answers: its turns as one text
-        rows = ({**row, "text": _text(row)} for row in rows)
+        rows = ({"text": _text(row), **row} if "messages" in row else row for row in rows)
     return sources.from_rows(name, rows, **wanted)
 
 

@@ -11,6 +11,7 @@ from edgeft.evals import metrics, scores, suites
 from edgeft.evals.evaluate import evaluate
 from edgeft.evals.likelihoods import windows
 from edgeft.evals.prompts import messages_of
+from edgeft.evals.questions import case_of
 from edgeft.runtimes.scoring import target_logprobs
 from tests.evals.fakes import END, FakeRuntime, byte_ids, chatml, conversation
 
@@ -122,3 +123,13 @@ def test_a_corpus_metric_is_the_librarys_over_all_rows() -> None:
     change = scores.change(rows, [{**row, "answer": row["expected"]} for row in rows], "bleu")
     assert change is not None
     assert change.value == pytest.approx(100 - wanted)
+
+
+def test_a_pair_of_a_dataset_is_asked_without_its_answer() -> None:
+    """Held-out preference rows of a dataset artifact carry the answered conversation beside their prompt."""
+    prompt = [{"role": "user", "content": "Hi?"}]
+    answers = [[{"role": "assistant", "content": text}] for text in ("Hello.", "What.")]
+    row = {"prompt": prompt, "chosen": answers[0], "rejected": answers[1], "messages": [*prompt, *answers[0]]}
+    case = case_of(row, "pairs", "1")
+    assert list(case.messages) == prompt
+    assert (case.expected, case.choices) == ("Hello.", ("Hello.", "What."))

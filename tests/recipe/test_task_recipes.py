@@ -50,7 +50,7 @@ def test_intervals_that_touch_are_not_apart() -> None:
 def test_one_of_them_learns_and_ships(tmp_path: Path) -> None:
     recipe = ROOT / "recipes" / "classification-generation.yaml"
     done = subprocess.run(
-        [sys.executable, "-c", "from edgeft.cli.main import main; main()", "run", str(recipe), "--json"],
+        [sys.executable, "-c", tasks_table.RUN, "run", str(recipe), "--json"],
         cwd=tmp_path,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
