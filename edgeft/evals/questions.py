@@ -36,6 +36,7 @@ def case_of(row: Mapping[str, Any], kind: str, identity: str) -> Case:
         good, bad = (_last_text(row, *names) for names in (("good", "chosen"), ("bad", "rejected")))
         if good == bad:
             raise ValueError("both sides of the pair are the same")
+        # Rows of a dataset artifact carry the answered conversation as "messages" beside their "prompt".
         asking = {key: value for key, value in row.items() if key != "messages" or not row.get("prompt")}
         return Case(identity, _question(asking, optional=True), good, group, (good, bad))
     choices = row.get("choices")
@@ -66,7 +67,7 @@ def _check(messages: list[Any]) -> None:
 
 
 def _question(row: Mapping[str, Any], *, optional: bool = False) -> tuple[Message, ...]:
-    """The turns that ask: "messages" (of a pair "prompt" first: a dataset's rows carry the answer in theirs), or one text under "prompt" or "question"."""
+    """The turns that ask: "messages", or one text under "prompt" or "question"."""
     for name in ("messages", "prompt", "question"):
         value = row.get(name)
         if isinstance(value, list) and value:
