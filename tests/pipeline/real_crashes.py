@@ -69,6 +69,7 @@ STORY = (
     "train:step=3", "train:step=2", "train:write", "train:finish", "train:half", "train:rename",
     "eval.base:write", "eval.base:half", "eval.base:link",
     "eval.tuned:finish", "eval.tuned:half",
+    "probe:write", "probe:half",
     "gate:write", "gate:finish", "gate:link",
     "merge:write", "merge:half", "merge:rename",
     "export.gguf-q4_k_m:write", "export.gguf-q4_k_m:finish", "export.gguf-q4_k_m:half", "export.gguf-q4_k_m:link",
