@@ -188,7 +188,7 @@ def _by_optimum(source: ExportSource, type_name: str, folder: Path, chosen: Onnx
     listen(Progress(2, 3, "step", "running the graph once"))
     accept(folder / GRAPH, vocab_size=settings.vocab_size, head_size=head_size, type_name=type_name)
     listen(Progress(3, 3, "step", "done"))
-    return Exported({**_facts(source, type_name, folder, chosen, settings), "made_by": versions})
+    return Exported({**_facts(source, type_name, folder, chosen, settings), "backend": "optimum", "made_by": versions})
 
 
 def _is_tied(base: Path) -> bool:

@@ -58,7 +58,7 @@ def exported(python: Path, tiny_llama: Path, tiny_adapter: Path, tmp_path_factor
         source = ExportSource(base, tiny_adapter, name="tiny-tuned", base_ref="test/tiny")
         done = export(source, type_name, folders[type_name], {"backend": "optimum"})
         assert done.facts["made_by"]["transformers"].startswith("4.")
-        assert (done.facts["type"], done.facts["options"]["backend"]) == (type_name, "optimum")
+        assert (done.facts["type"], done.facts["backend"]) == (type_name, "optimum")
     return folders
 
 
