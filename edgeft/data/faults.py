@@ -6,7 +6,7 @@ A pass over the data hands every `Fault` to one `Tally`, which keeps counts and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -168,11 +168,3 @@ class Tally:
             lines = ", ".join(map(str, group.lines))
             what += f" ({group.rows} such rows: lines {lines}{', …' if group.rows > len(group.lines) else ''})"
         return DataError(what, where=group.first.where, do=FAULTS[kind].do)
-
-
-def errors_of(faults: Iterable[Fault]) -> list[DataError]:
-    """Faults as errors ready to be told, whatever their policy would be."""
-    tally = Tally(dict.fromkeys(POLICIES, "error"))
-    for fault in faults:
-        tally.add(fault)
-    return tally.errors()
