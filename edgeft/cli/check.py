@@ -16,6 +16,7 @@ from edgeft.errors import EdgeftError, Errors, RecipeError
 if TYPE_CHECKING:
     from edgeft.data.rows import Entry
     from edgeft.recipe import Recipe
+    from edgeft.recipe.schema import DataSection
 
 
 @click.command(cls=Command)
@@ -66,28 +67,28 @@ def _rows(recipe: Recipe, faults: list[EdgeftError]) -> tuple[int, dict[str, str
     from edgeft.data.faults import Tally
     from edgeft.data.rows import Reading, read
 
-    tally = Tally(recipe.data.checks.model_dump())
     count, found = 0, {}
-    for key, written, entry in _entries(recipe):
-        reading = Reading(getattr(recipe.train, "objective", "sft"))
-        try:
-            count += sum(1 for _ in read(entry, tally, reading))
-        except EdgeftError as error:
-            where = recipe.location_of(f"{key}.type")
-            faults.append(RecipeError(f"{written}: {error.what}", where=where, do=error.do))
-        if reading.form:
-            found[written] = reading.form
-    faults.extend(tally.errors())
+    for _, section, data, objective in recipe.data_sections:
+        tally = Tally(data.checks.model_dump())
+        for key, written, entry in _entries(recipe, section, data):
+            reading = Reading(objective)
+            try:
+                count += sum(1 for _ in read(entry, tally, reading))
+            except EdgeftError as error:
+                where = recipe.location_of(f"{key}.type")
+                faults.append(RecipeError(f"{written}: {error.what}", where=where, do=error.do))
+            if reading.form:
+                found[written] = reading.form
+        faults.extend(tally.errors())
     return count, found
 
 
-def _entries(recipe: Recipe) -> Iterator[tuple[str, str, Entry]]:
+def _entries(recipe: Recipe, section: str, data: DataSection) -> Iterator[tuple[str, str, Entry]]:
     """(key in the recipe, path as written, entry) of each dataset whose files are there and light to read."""
     from edgeft.data.reading import TABLES
     from edgeft.data.rows import Entry
     from edgeft.datafiles import files_of, find, format_of, without_sample
 
-    data = recipe.data
     for split, listed in (("datasets", data.datasets), ("validation", data.validation), ("test", data.test)):
         for number, entry in enumerate(listed):
             path = find(without_sample(entry.path)[0], relative_to=recipe.folder).path
@@ -100,7 +101,7 @@ def _entries(recipe: Recipe) -> Iterator[tuple[str, str, Entry]]:
             if light and len(light) == len(paths):
                 found = Entry(path or Path(), entry.type, os.path.relpath(path or ""), entry.fields or {})
                 found = replace(found, split=wanted, subset=entry.subset, system=entry.system)
-                yield f"data.{split}.{number}", entry.path, found
+                yield f"{section}.{split}.{number}", entry.path, found
 
 
 def _data(fault: EdgeftError) -> dict[str, Any]:

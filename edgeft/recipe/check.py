@@ -42,14 +42,14 @@ def check(recipe: Recipe, models: Models) -> list[EdgeftError]:
 
 def files_of(recipe: Recipe) -> Iterator[tuple[str, str]]:
     """(key in the recipe, path as written) of every file that the recipe names."""
-    data = recipe.data
-    for split, entries in (("datasets", data.datasets), ("validation", data.validation), ("test", data.test)):
-        for index, entry in enumerate(entries):
-            path = datafiles.without_sample(entry.path)[0]
-            if datafiles.find(path, relative_to=recipe.folder).kind == "file":
-                yield f"data.{split}.{index}.path", path
-    if data.chat_template is not None and data.chat_template not in TEMPLATES:
-        yield "data.chat_template", data.chat_template
+    for _, key, data, _ in recipe.data_sections:
+        for split, entries in (("datasets", data.datasets), ("validation", data.validation), ("test", data.test)):
+            for index, entry in enumerate(entries):
+                path = datafiles.without_sample(entry.path)[0]
+                if datafiles.find(path, relative_to=recipe.folder).kind == "file":
+                    yield f"{key}.{split}.{index}.path", path
+        if data.chat_template is not None and data.chat_template not in TEMPLATES:
+            yield f"{key}.chat_template", data.chat_template
     for export, options in recipe.export.items():
         if isinstance(options.imatrix, str):
             yield f"export.{export}.imatrix", options.imatrix
@@ -71,18 +71,18 @@ def suite_files(suites: Mapping[str, Suite]) -> Iterator[tuple[str, str]]:
 
 def _patterns(recipe: Recipe) -> Iterator[RecipeError]:
     """Globs and folders of datasets that hold no data file."""
-    data = recipe.data
-    for split, entries in (("datasets", data.datasets), ("validation", data.validation), ("test", data.test)):
-        for index, entry in enumerate(entries):
-            found = datafiles.find(datafiles.without_sample(entry.path)[0], relative_to=recipe.folder)
-            if found.kind == "file" or found.path is None:
-                continue
-            try:
-                wanted = entry.split or {"datasets": "train"}.get(split, split)
-                datafiles.files_of(found.path, split=wanted, subset=entry.subset)
-            except EdgeftError as error:
-                where = recipe.location_of(f"data.{split}.{index}.path")
-                yield RecipeError(f"{entry.path}: {error.what}", where=where, do=error.do)
+    for _, key, data, _ in recipe.data_sections:
+        for split, entries in (("datasets", data.datasets), ("validation", data.validation), ("test", data.test)):
+            for index, entry in enumerate(entries):
+                found = datafiles.find(datafiles.without_sample(entry.path)[0], relative_to=recipe.folder)
+                if found.kind == "file" or found.path is None:
+                    continue
+                try:
+                    wanted = entry.split or {"datasets": "train"}.get(split, split)
+                    datafiles.files_of(found.path, split=wanted, subset=entry.subset)
+                except EdgeftError as error:
+                    where = recipe.location_of(f"{key}.{split}.{index}.path")
+                    yield RecipeError(f"{entry.path}: {error.what}", where=where, do=error.do)
 
 
 def _files(recipe: Recipe) -> Iterator[RecipeError]:

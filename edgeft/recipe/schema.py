@@ -395,6 +395,19 @@ class Recipe(Section):
         return [*self.earlier_phases, self.train]
 
     @property
+    def data_sections(self) -> list[tuple[str, str, DataSection, str]]:
+        """(target, key, section, objective) of each data section: the recipe's own, and those of phases that have one.
+        The first phase that trains on a section decides which objective its rows must serve."""
+        phases = self.phases
+        readers = [phase.objective for phase in phases if phase.data is None]
+        found: list[tuple[str, str, DataSection, str]] = [("data", "data", self.data, readers[0] if readers else "sft")]
+        for index, phase in enumerate(phases):
+            if phase.data is not None:
+                place = "train" if index == len(phases) - 1 else f"earlier_phases.{index}"
+                found.append((f"data.{phase.name}", f"{place}.data", phase.data, phase.objective))
+        return found
+
+    @property
     def has_head(self) -> bool:
         """Whether what is trained ends in a head for labels or rewards: it gives no answers."""
         return self.train.objective in HEADS

@@ -21,7 +21,7 @@ Roles that the stages may count on:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel
@@ -65,22 +65,18 @@ def _fields(section: BaseModel) -> dict[str, Any]:
 
 def _datasets(recipe: Recipe) -> Iterator[Target]:
     """The recipe's own rows, and those of phases that have some."""
-    yield _data(recipe, "data", recipe.data, recipe.phases)
-    for phase in recipe.phases:
-        if phase.data is not None:
-            yield _data(recipe, f"data.{phase.name}", phase.data, [phase])
+    for name, _, data, objective in recipe.data_sections:
+        yield _data(recipe, name, data, objective)
 
 
-def _data(recipe: Recipe, name: str, data: DataSection, readers: Sequence[Phase]) -> Target:
-    """`readers`: the phases that may train on these rows; the objective of the first that does decides their form."""
-    own = [phase for phase in readers if name != "data" or phase.data is None]
+def _data(recipe: Recipe, name: str, data: DataSection, objective: str) -> Target:
     entries = {"datasets": data.datasets, "validation": data.validation, "test": data.test}
     sources = {"base": _base(recipe)}
     for key, listed in entries.items():
         sources |= {f"{key}.{index}": _rows(entry.path) for index, entry in enumerate(listed)}
     if data.chat_template is not None and data.chat_template not in TEMPLATES:
         sources["chat_template"] = Source("file", data.chat_template)
-    fields = {**_fields(data), "seed": recipe.seed, "objective": own[0].objective if own else "sft"}
+    fields = {**_fields(data), "seed": recipe.seed, "objective": objective}
     return Target(name, "data", params_of("data", **fields), sources=sources)
 
 

@@ -210,3 +210,24 @@ def test_targets_complete(recipe: str) -> None:
     assert [item.value for item in argument.shell_complete(inner, "e")] == [
         "eval.base", "eval.tuned", "export.gguf-q8_0",
     ]  # fmt: skip
+
+
+def test_check_reads_the_rows_of_each_phase_for_its_own_objective(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("talk.jsonl").write_text(json.dumps(stages_faked.ROW) + "\n", encoding="utf-8")
+    Path("pairs.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n', encoding="utf-8")
+    text = """\
+base_model: builtin:sprout
+data: {datasets: [{path: talk.jsonl}]}
+train:
+  - {name: sft, adapter: lora}
+  - {name: dpo, adapter: lora, objective: dpo, data: {datasets: [{path: PAIRS}]}}
+"""
+    Path("r.yaml").write_text(text.replace("PAIRS", "pairs.jsonl"), encoding="utf-8")
+    assert main(["check", "r.yaml"]) == 0
+    assert "  talk.jsonl: messages rows\n  pairs.jsonl: preference rows\n" in capsys.readouterr().out
+    Path("r.yaml").write_text(text.replace("PAIRS", "none.jsonl"), encoding="utf-8")
+    assert main(["check", "r.yaml"]) == 2
+    assert "r.yaml:5:73: there is no file none.jsonl" in capsys.readouterr().err
