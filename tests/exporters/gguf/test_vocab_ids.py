@@ -210,7 +210,7 @@ def test_the_converters_scores_would_not_do(tmp_path: Path) -> None:
     vocabulary, _ = opened(tmp_path, tokenizer)
     flat = replace(vocabulary, scores=[-1000.0] * len(vocabulary.tokens))
     llama = Opened(write_gguf(tmp_path / "flat.gguf", flat))
-    assert len(differing(llama, tokenizer, awkward())) > 10
+    assert differing(llama, tokenizer, awkward())  # how many depends on the vocabulary, which each process trains anew
 
 
 # Texts that begin with a space, or a space behind a special token, and nothing else.
