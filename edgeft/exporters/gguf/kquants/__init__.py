@@ -3,7 +3,8 @@
 docs/kquants.md explains the formats, the searches, and why the lanes of a vector are blocks.
 
     formats                     the numbers of each type
-    lanes arithmetic room tile  a vector of 16 numbers, its rounding, a tile's memory, the way into it
+    lanes values memory         a vector of 16 numbers: its operators, its functions, loads and stores
+    arithmetic room tile        rounding, a tile's memory, the way into it
     search                      the searches for scales
     offset symmetric nonlinear  the three families: scales of a block, and packing
     kernels compiled            one compiled function per type, cached on disk

@@ -10,7 +10,7 @@ from numba import njit  # noqa: TID253
 from numba.core import types  # noqa: TID253
 from numba.extending import intrinsic  # noqa: TID253
 
-from edgeft.exporters.gguf.kquants.lanes import bits, floats, integers, like, mantissa, select
+from edgeft.exporters.gguf.kquants.values import bits, floats, integers, like, mantissa, select
 
 # error_model: a division by zero is what the processor makes of it, as in C.
 inner = njit(nogil=True, error_model="numpy")

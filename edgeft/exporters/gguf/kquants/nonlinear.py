@@ -17,19 +17,11 @@ from edgeft.exporters.gguf.kquants.arithmetic import (
     put_half,
     to_half,
 )
-from edgeft.exporters.gguf.kquants.lanes import (
-    floats,
-    integers,
-    load,
-    magnitude,
-    select,
-    select_int,
-    store,
-    store_bytes,
-)
+from edgeft.exporters.gguf.kquants.memory import load, store, store_bytes
 from edgeft.exporters.gguf.kquants.room import BLOCK_SCALE, ODD, SCALES, WHOLE_SCALES, W, X
 from edgeft.exporters.gguf.kquants.search import largest
 from edgeft.exporters.gguf.kquants.tile import mark, squares, weigh_by_importance, weigh_by_square
+from edgeft.exporters.gguf.kquants.values import floats, integers, magnitude, select, select_int
 
 VALUES = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], dtype=np.float32)
 MIDDLES = (VALUES[:-1] + VALUES[1:]) / np.float32(2)

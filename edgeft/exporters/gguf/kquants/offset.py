@@ -14,7 +14,7 @@ from edgeft.exporters.gguf.kquants.arithmetic import (
     put_half,
     to_half,
 )
-from edgeft.exporters.gguf.kquants.lanes import floats, integers, load, pairs, select, select_int, store, store_bytes
+from edgeft.exporters.gguf.kquants.memory import load, store, store_bytes
 from edgeft.exporters.gguf.kquants.room import (
     BLOCK_MINIMUM,
     BLOCK_SCALE,
@@ -39,6 +39,7 @@ from edgeft.exporters.gguf.kquants.tile import (
     weigh_by_magnitude,
     weigh_by_mean,
 )
+from edgeft.exporters.gguf.kquants.values import floats, integers, pairs, select, select_int
 
 SIZE = 256
 

@@ -11,8 +11,9 @@ docs/kquants.md derives the formulas.
 from __future__ import annotations
 
 from edgeft.exporters.gguf.kquants.arithmetic import BOUND, EPSILON, clamp, inner, nearest, nearest_any
-from edgeft.exporters.gguf.kquants.lanes import fetch, like, magnitude, select, some, store, width_of
+from edgeft.exporters.gguf.kquants.memory import fetch, store
 from edgeft.exporters.gguf.kquants.room import LEVELS, W
+from edgeft.exporters.gguf.kquants.values import like, magnitude, select, some, width_of
 
 
 @inner

@@ -12,10 +12,11 @@ from edgeft.exporters.gguf.kquants.arithmetic import (
     put_half,
     to_half,
 )
-from edgeft.exporters.gguf.kquants.lanes import floats, integers, load, pairs, select, select_int, store, store_bytes
+from edgeft.exporters.gguf.kquants.memory import load, store, store_bytes
 from edgeft.exporters.gguf.kquants.room import BLOCK_SCALE, ODD, SCALES, SUMS, WHOLE_SCALES, D, W, X
 from edgeft.exporters.gguf.kquants.search import largest, search_by_turns, search_symmetric
 from edgeft.exporters.gguf.kquants.tile import squares, weigh_by_column, weigh_by_importance, weigh_by_square
+from edgeft.exporters.gguf.kquants.values import floats, integers, pairs, select, select_int
 
 SIZE, PART, PARTS = 256, 16, 16
 

@@ -7,18 +7,9 @@ vector belongs to block k of the tile; a tile at the end of the data repeats its
 from __future__ import annotations
 
 from edgeft.exporters.gguf.kquants.arithmetic import BOUND, inner
-from edgeft.exporters.gguf.kquants.lanes import (
-    floats,
-    load,
-    load_bfloat16,
-    load_float16,
-    magnitude,
-    select,
-    square_root,
-    store,
-    transpose,
-)
+from edgeft.exporters.gguf.kquants.memory import load, load_bfloat16, load_float16, store, transpose
 from edgeft.exporters.gguf.kquants.room import LEVELS, ODD, ROWS, Q, X
+from edgeft.exporters.gguf.kquants.values import floats, magnitude, select, square_root
 
 FLOAT32, BFLOAT16, FLOAT16 = 0, 1, 2  # what a source holds: `singles`, or 16 bits a value in `words`
 
