@@ -113,9 +113,9 @@ def test_adapter_parameters_are_those_of_peft(targets: str | list[str]) -> None:
 def llama_cpp(shape: Shape, config: dict[str, Any], export: str, folder: Path) -> tuple[dict[str, str], int]:
     """Tensor types as llama.cpp picks them in a dry run, and the bytes that they take."""
     from edgeft.exporters.gguf.families import family_of
+    from edgeft.exporters.gguf.header import Header
     from edgeft.exporters.gguf.layout import layout, source_types
     from edgeft.exporters.gguf.types import file_type
-    from edgeft.exporters.gguf.writer import Header
     from edgeft.weights.deferred import Deferred
 
     class Known(Deferred):

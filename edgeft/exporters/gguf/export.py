@@ -15,15 +15,16 @@ from typing import Any
 
 from edgeft.errors import InputError, storage_errors
 from edgeft.exporters import Exported, ExportSource
-from edgeft.exporters.gguf import card, ollama
+from edgeft.exporters.gguf import card, collector, ollama
 from edgeft.exporters.gguf.families import family_of, left_out, model_config
+from edgeft.exporters.gguf.header import Header
 from edgeft.exporters.gguf.imatrix import Imatrix, read_imatrix
 from edgeft.exporters.gguf.layout import Layout, in_need, layout, shapes_of
 from edgeft.exporters.gguf.quantize import Quantizer
 from edgeft.exporters.gguf.types import FileType, file_type
 from edgeft.exporters.gguf.vocab import Vocabulary, as_taught, name_for, put_vocabulary, read_vocabulary
 from edgeft.exporters.gguf.wanted import wanted_of
-from edgeft.exporters.gguf.writer import Header, write_file
+from edgeft.exporters.gguf.writer import write_file
 from edgeft.files import digest_file, digest_text, write_text
 from edgeft.progress import Listener, silent
 from edgeft.weights import Deferred, Weights
@@ -64,8 +65,13 @@ def export(
     imatrix = read_imatrix(wanted.imatrix) if wanted.imatrix else None
     threads = int(options.get("threads") or available_cores())
     which = str(options.get("quantizer") or "auto")
-    # Folding goes on beside quantizing, and torch's threads keep a core busy while they wait for the next tensor.
-    with torch_threads(max(1, threads // 2)), storage_errors(folder), Quantizer(threads, which, listen) as quantizer:
+    with (
+        collector.paused(),
+        # Folding goes on beside quantizing, and torch's threads keep a core busy while they wait for the next tensor.
+        torch_threads(max(1, threads // 2)),
+        storage_errors(folder),
+        Quantizer(threads, which, listen) as quantizer,
+    ):
         parts = parts_of(source, kind, imatrix)
         plan = layout(kind, parts.arch, parts.metadata, parts.tensors, folder, wanted)
         _check_imatrix(kind, plan, parts, imatrix)

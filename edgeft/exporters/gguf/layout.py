@@ -15,9 +15,9 @@ from pathlib import Path
 
 from edgeft.errors import EdgeftError
 from edgeft.exporters.gguf.ggml import dry_run
+from edgeft.exporters.gguf.header import Header, Metadata, scratch_file, write_header
 from edgeft.exporters.gguf.types import NEED_IMATRIX, FileType
 from edgeft.exporters.gguf.wanted import Wanted, check_found
-from edgeft.exporters.gguf.writer import Header, Metadata, scratch_file, write_header
 from edgeft.weights import Deferred
 
 # "[   3/ 21] blk.0.attn_k.weight - [ 256, 128, 1, 1], type = bf16, size = 0.06 MiB -> 0.02 MiB (q4_K)"
@@ -82,8 +82,12 @@ def layout(
 
 @contextmanager
 def prepared(arch: str, metadata: Metadata, tensors: Mapping[str, Deferred], folder: Path) -> Iterator[str]:
-    """The path of an unquantized file whose data is a hole, for `ask`."""
-    header = Header(arch, metadata, {name: tensor.shape for name, tensor in tensors.items()}, source_types(tensors))
+    """The path of an unquantized file whose data is a hole, for `ask`. It has no vocabulary, which is nearly all of a
+    header's bytes and which llama.cpp's choice does not look at."""
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    header = Header(
+        arch, [row for row in metadata if not row[0].startswith("tokenizer.")], shapes, source_types(tensors)
+    )
     with scratch_file(folder) as path:
         start = write_header(path, header)
         os.truncate(path, start + header.data_bytes())

@@ -19,11 +19,12 @@ from edgeft.exporters.gguf import card, ollama
 from edgeft.exporters.gguf.export import available_cores, check_base, file_name
 from edgeft.exporters.gguf.export import export as export_model
 from edgeft.exporters.gguf.families import family_of, model_config
+from edgeft.exporters.gguf.header import Header
 from edgeft.exporters.gguf.places import Place, places
 from edgeft.exporters.gguf.quantize import Quantizer
 from edgeft.exporters.gguf.types import file_type
 from edgeft.exporters.gguf.vocab import Vocabulary, as_taught, read_vocabulary
-from edgeft.exporters.gguf.writer import Header, write_file
+from edgeft.exporters.gguf.writer import write_file
 from edgeft.files import write_text
 from edgeft.models.identity import check_same_base
 from edgeft.progress import Listener, silent

@@ -15,11 +15,12 @@ from typing import Any
 from edgeft.errors import EdgeftError
 from edgeft.exporters import ExportSource
 from edgeft.exporters.gguf.export import Parts, parts_of
+from edgeft.exporters.gguf.header import Header, scratch_file, write_header
 from edgeft.exporters.gguf.imatrix import Imatrix, read_imatrix
 from edgeft.exporters.gguf.layout import Layout, ask, in_need, prepared, shapes_of, source_types
 from edgeft.exporters.gguf.types import TYPES, FileType
 from edgeft.exporters.gguf.wanted import wanted_of
-from edgeft.exporters.gguf.writer import Header, scratch_file, shards, write_header
+from edgeft.exporters.gguf.writer import shards
 from edgeft.weights import Deferred, Weights
 
 IMATRIX = Path("imatrix.gguf")  # as edgeft's own stage names it

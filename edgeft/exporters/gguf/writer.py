@@ -1,8 +1,7 @@
 """A GGUF file written in one pass: the header first, then each tensor's bytes at its place, row chunk by row chunk.
 
-The gguf package packs the header (its constants, its alignment); the data streams: one thread reads and folds a few
-chunks ahead, others quantize, one writes what is finished. A file appears under its name only when it is whole. Called
-by `layout` (a header alone), `sizes` and `export`.
+The data streams: one thread reads and folds a few chunks ahead, others quantize, one packs the header and writes what
+is finished. A file appears under its name only when it is whole. Called by `export` and `lora`.
 """
 
 from __future__ import annotations
@@ -10,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -19,6 +19,7 @@ from edgeft.errors import EdgeftError, ModelError, StorageError, storage_errors
 from edgeft.exporters.gguf.ahead import ahead
 from edgeft.exporters.gguf.behind import Task, behind
 from edgeft.exporters.gguf.ggml import row_bytes
+from edgeft.exporters.gguf.header import Header, packed, padded
 from edgeft.exporters.gguf.kquants.source import Rows
 from edgeft.exporters.gguf.quantize import Quantizer
 from edgeft.files import human_size, sync_folder
@@ -30,62 +31,12 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-ALIGNMENT = 32
 READ_AHEAD = 1  # row chunks, of about 16 MB, that wait to be quantized; one more is being read
-WRITE_BEHIND = 3  # pieces in work that wait to be written; one more is being written
+IN_WORK = 4  # pieces that are being quantized or wait for it
+WRITE_BEHIND = 48 << 20  # bytes that wait to be written, finished or still in work
 _PIECE = 4 << 20  # values that are quantized at a time (in float32: 16 MB)
-Metadata = Sequence[tuple[str, Any, str]]  # key, value, kind ("uint32", "string", "array", …)
 # (name, shape) -> float32 [matrices, columns], or None: how much each input column of a weight matters
 Importance = Callable[[str, tuple[int, ...]], Any]
-
-
-@dataclass(frozen=True)
-class Header:
-    """Everything of a file but its data. `types` gives each tensor's ggml type and the order of the tensors."""
-
-    arch: str
-    metadata: Metadata
-    shapes: Mapping[str, tuple[int, ...]]
-    types: Mapping[str, str]
-
-    def nbytes(self, name: str) -> int:
-        shape = self.shapes[name]
-        rows = 1
-        for size in shape[:-1]:
-            rows *= size
-        return rows * row_bytes(self.types[name], shape[-1])
-
-    def data_bytes(self) -> int:
-        """Bytes of all tensors, each padded to the alignment."""
-        return sum(_padded(self.nbytes(name)) for name in self.types)
-
-
-def write_header(path: Path | str, header: Header) -> int:
-    """Write a file's header, padded; returns the offset where the data starts. An architecture of "" is left out."""
-    import gguf
-    import numpy as np
-
-    writer = gguf.GGUFWriter(path, header.arch)
-    if not header.arch:
-        writer.kv_data[0].clear()
-    for key, value, kind in header.metadata:
-        if kind == "array" and not len(value):
-            continue
-        # The type of items is told: the writer would look at every one of them, which takes as long as packing.
-        items = gguf.GGUFValueType.get_type(value[0]) if kind == "array" and not isinstance(value, bytes) else None
-        writer.add_key_value(key, value, gguf.GGUFValueType[kind.upper()], items)
-    for name, type_name in header.types.items():
-        raw = gguf.GGMLQuantizationType[type_name]
-        writer.add_tensor_info(name, header.shapes[name], np.dtype(np.float32), header.nbytes(name), raw)
-    try:
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-    finally:
-        writer.close()
-    with Path(path).open("ab") as stream:
-        stream.write(bytes(_padded(stream.tell()) - stream.tell()))
-        return stream.tell()
 
 
 def write_file(
@@ -141,7 +92,7 @@ def shards(header: Header, max_bytes: int | None) -> list[Header]:
     groups: list[dict[str, str]] = [{}]
     size = 0
     for name, type_name in header.types.items():
-        nbytes = _padded(header.nbytes(name))
+        nbytes = padded(header.nbytes(name))
         if groups[-1] and size + nbytes > max_bytes:
             groups.append({})
             size = 0
@@ -188,14 +139,21 @@ def _write_part(
     total: int,
 ) -> int:
     """Write one file from the chunks of its tensors; returns the bytes of data written so far, of all files."""
-    start = write_header(path, header)
-    with path.open("ab") as stream:
+    begun: deque[Callable[[], object]] = deque()
+    start = 0
+
+    def begin() -> None:
+        nonlocal start
+        start = stream.write(packed(header))
+
+    with path.open("wb") as stream:
         with behind(WRITE_BEHIND) as hand:
+            hand(begin, 0)  # a large vocabulary takes a while: the first tensors are quantized meanwhile
             for name, type_name in header.types.items():
                 nbytes = header.nbytes(name)
                 weights = importance(name, header.shapes[name]) if importance else None
-                _write_tensor(stream, hand, name, nbytes, chunks, quantizer, type_name, weights)
-                done += _padded(nbytes)
+                _write_tensor(stream, hand, name, nbytes, chunks, quantizer, type_name, weights, begun)
+                done += padded(nbytes)
                 listen(Progress(done, total, "B", "writing", {"tensor": name}))
         size = start + header.data_bytes()
         if stream.tell() != size:
@@ -207,18 +165,26 @@ def _write_part(
 
 def _write_tensor(
     stream: BinaryIO,
-    hand: Callable[[Task], None],
+    hand: Callable[[Task, int], None],
     name: str,
     nbytes: int,
     chunks: Iterator[tuple[str, torch.Tensor]],
     quantizer: Quantizer,
     type_name: str,
     weights: NDArray[np.float32] | None,
+    begun: deque[Callable[[], object]],
 ) -> None:
-    """Begin the pieces of one tensor and hand them on to be written in order."""
+    """Begin the pieces of one tensor and hand them on to be written in order. `begun`: the last pieces, of all tensors;
+    a new one begins when there are fewer than `IN_WORK` before it, since the input of each is in memory."""
 
-    def put(finished: Callable[[], NDArray[np.uint8]]) -> None:
-        hand(lambda: stream.write(finished().data))
+    def put(piece: torch.Tensor, importance: NDArray[np.float32] | None) -> int:
+        while len(begun) >= IN_WORK:
+            begun.popleft()()
+        finished = _encoded(quantizer, name, piece, type_name, importance)
+        begun.append(finished)
+        size = piece.shape[0] * row_bytes(type_name, piece.shape[1])
+        hand(lambda: stream.write(finished().data), size)
+        return size
 
     written = matrix = 0
     while written < nbytes:
@@ -229,11 +195,10 @@ def _write_tensor(
             importance = None if weights is None else weights[min(matrix, len(weights) - 1)]
             matrix += 1
             for piece in _pieces(rows):
-                put(_encoded(quantizer, name, piece, type_name, importance))
-                written += piece.shape[0] * row_bytes(type_name, piece.shape[1])
+                written += put(piece, importance)
     if written != nbytes:
         raise EdgeftError(f"{name!r} came out {written} bytes long instead of {nbytes}")
-    hand(lambda: stream.write(bytes(_padded(nbytes) - nbytes)))
+    hand(lambda: stream.write(bytes(padded(nbytes) - nbytes)), 0)
 
 
 def _pieces(rows: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -265,24 +230,3 @@ def _encoded(
         singles = rows.float().contiguous().numpy().view(np.uint8)
         return lambda: singles
     return quantizer.start(Rows.of(rows), type_name, importance, of=name)
-
-
-def _padded(size: int) -> int:
-    return size + -size % ALIGNMENT
-
-
-@contextlib.contextmanager
-def scratch_file(folder: Path) -> Iterator[str]:
-    """The path of a file that cannot stay behind: in memory where the system can, else in a folder that is removed."""
-    if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir():
-        descriptor = os.memfd_create("edgeft-gguf-header")
-        try:
-            yield f"/proc/self/fd/{descriptor}"
-        finally:
-            os.close(descriptor)
-    else:
-        path = folder / ".header.gguf.partial"
-        try:
-            yield str(path)
-        finally:
-            path.unlink(missing_ok=True)

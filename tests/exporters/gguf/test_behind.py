@@ -13,11 +13,11 @@ def test_in_order_and_all_done_at_the_end() -> None:
     done: list[int] = []
     with behind(2) as hand:
         for number in range(50):
-            hand(lambda number=number: done.append(number))
+            hand(lambda number=number: done.append(number), 1)
     assert done == list(range(50))
 
 
-def test_no_more_than_the_depth_waits() -> None:
+def test_no_more_than_the_sizes_allow_waits() -> None:
     go, begun = threading.Event(), threading.Event()
     handed: list[int] = []
 
@@ -26,9 +26,9 @@ def test_no_more_than_the_depth_waits() -> None:
         go.wait(10)
 
     def feed() -> None:
-        with behind(2) as hand:
+        with behind(30) as hand:
             for number in range(6):
-                hand(slow)
+                hand(slow, 10)
                 handed.append(number)
 
     feeder = threading.Thread(target=feed)
@@ -41,6 +41,14 @@ def test_no_more_than_the_depth_waits() -> None:
     assert len(handed) == 6
 
 
+def test_one_larger_than_all_is_taken() -> None:
+    done: list[int] = []
+    with behind(5) as hand:
+        for number in range(3):
+            hand(lambda number=number: done.append(number), 100)
+    assert done == [0, 1, 2]
+
+
 def test_an_error_is_raised_and_nothing_is_begun_after_it() -> None:
     done: list[int] = []
 
@@ -48,23 +56,23 @@ def test_an_error_is_raised_and_nothing_is_begun_after_it() -> None:
         raise OSError("no space left on device")
 
     with pytest.raises(OSError, match="no space left"), behind(1) as hand:  # noqa: PT012
-        hand(fails)
+        hand(fails, 1)
         for number in range(100):
-            hand(lambda number=number: done.append(number))
+            hand(lambda number=number: done.append(number), 1)
     assert not done
 
 
 def test_an_error_of_the_last_task_is_raised_at_the_end() -> None:
     with pytest.raises(ValueError, match="last"), behind(1) as hand:
-        hand(lambda: int("last"))
+        hand(lambda: int("last"), 1)
 
 
 def test_an_error_outside_leaves_what_waits() -> None:
     go = threading.Event()
     done: list[int] = []
     with pytest.raises(KeyError), behind(3) as hand:  # noqa: PT012
-        hand(lambda: go.wait(10))
-        hand(lambda: done.append(1))
+        hand(lambda: go.wait(10), 1)
+        hand(lambda: done.append(1), 1)
         threading.Timer(0.05, go.set).start()
         raise KeyError
     assert not done

@@ -9,8 +9,8 @@ from struct import pack, unpack
 from typing import Any
 
 from edgeft.evals.awkward import STRINGS
+from edgeft.exporters.gguf.header import Header, write_header
 from edgeft.exporters.gguf.vocab import Vocabulary, put_vocabulary
-from edgeft.exporters.gguf.writer import Header, write_header
 from tests.models_made import TEXTS
 
 SPECIALS = ("<unk>", "<s>", "</s>")
