@@ -10,13 +10,13 @@ from numba import njit  # noqa: TID253
 from numba.core import types  # noqa: TID253
 from numba.extending import intrinsic  # noqa: TID253
 
-from edgeft.exporters.gguf.kquants.values import bits, floats, integers, like, mantissa, select
+from edgeft.exporters.gguf.kquants.values import ROUNDER, bits, floats, integers, like, mantissa, select
 
 # error_model: a division by zero is what the processor makes of it, as in C.
-inner = njit(nogil=True, error_model="numpy")
+inner = njit(nogil=True, error_model="numpy", _nrt=False)
 
-ROUNDER = 12582912.0  # 1.5 * 2^23: a float32 this large has no bits after the point, so adding it rounds to an integer
 BOUND = np.float32(2.0**100)  # of what the fast path takes: no product or quotient of its scales leaves float32
+BOUND_BITS = int(BOUND.view(np.int32))
 EPSILON = np.float32(1e-15)  # GROUP_MAX_EPS: what ggml takes for zero
 
 

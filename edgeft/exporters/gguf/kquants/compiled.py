@@ -19,7 +19,7 @@ def kernel(function: Callable[..., None]) -> Any:
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(cache.folder())
     try:
-        return numba.njit(nogil=True, error_model="numpy", cache=True)(function)
+        return numba.njit(nogil=True, error_model="numpy", cache=True, _nrt=False)(function)
     finally:
         numba.config.CACHE_DIR = before
 

@@ -16,14 +16,15 @@ from __future__ import annotations
 
 from edgeft.exporters.gguf.kquants import nonlinear, offset, symmetric
 from edgeft.exporters.gguf.kquants.compiled import kernel
-from edgeft.exporters.gguf.kquants.tile import fill
+from edgeft.exporters.gguf.kquants.tile import FLOAT32, fill
 
 
 @kernel
 def q4_k(t, starts, singles, words, kind, importance, steps, scale_steps, out, odd):
+    rows = singles if kind == FLOAT32 else t
     for first in range(0, len(odd), 16):
         count = min(16, len(odd) - first)
-        rows = fill(t, starts, singles, words, kind, importance, first, count, 256)
+        fill(t, starts, singles, words, kind, importance, first, count, 256)
         offset.scale_offset(t, importance.size > 0, 32, 15, 63, steps, scale_steps, False)
         for lane in range(count):
             odd[first + lane] = offset.pack_q4_k(t, lane, rows, starts[lane], out, (first + lane) * 144)
@@ -31,9 +32,10 @@ def q4_k(t, starts, singles, words, kind, importance, steps, scale_steps, out, o
 
 @kernel
 def q5_k(t, starts, singles, words, kind, importance, steps, scale_steps, out, odd):
+    rows = singles if kind == FLOAT32 else t
     for first in range(0, len(odd), 16):
         count = min(16, len(odd) - first)
-        rows = fill(t, starts, singles, words, kind, importance, first, count, 256)
+        fill(t, starts, singles, words, kind, importance, first, count, 256)
         offset.scale_offset(t, importance.size > 0, 32, 31, 63, steps, scale_steps, False)
         for lane in range(count):
             odd[first + lane] = offset.pack_q5_k(t, lane, rows, starts[lane], out, (first + lane) * 176)
@@ -41,9 +43,10 @@ def q5_k(t, starts, singles, words, kind, importance, steps, scale_steps, out, o
 
 @kernel
 def q2_k(t, starts, singles, words, kind, importance, steps, scale_steps, out, odd):
+    rows = singles if kind == FLOAT32 else t
     for first in range(0, len(odd), 16):
         count = min(16, len(odd) - first)
-        rows = fill(t, starts, singles, words, kind, importance, first, count, 256)
+        fill(t, starts, singles, words, kind, importance, first, count, 256)
         offset.scale_offset(t, importance.size > 0, 16, 3, 15, steps, scale_steps, True)
         for lane in range(count):
             odd[first + lane] = offset.pack_q2_k(t, lane, rows, starts[lane], out, (first + lane) * 84)
@@ -51,9 +54,10 @@ def q2_k(t, starts, singles, words, kind, importance, steps, scale_steps, out, o
 
 @kernel
 def q6_k(t, starts, singles, words, kind, importance, steps, scale_steps, out, odd):
+    rows = singles if kind == FLOAT32 else t
     for first in range(0, len(odd), 16):
         count = min(16, len(odd) - first)
-        rows = fill(t, starts, singles, words, kind, importance, first, count, 256)
+        fill(t, starts, singles, words, kind, importance, first, count, 256)
         symmetric.scale_q6_k(t, importance.size > 0, steps)
         for lane in range(count):
             odd[first + lane] = symmetric.pack_q6_k(t, lane, rows, starts[lane], out, (first + lane) * 210)
@@ -61,9 +65,10 @@ def q6_k(t, starts, singles, words, kind, importance, steps, scale_steps, out, o
 
 @kernel
 def q3_k(t, starts, singles, words, kind, importance, steps, scale_steps, out, odd):
+    rows = singles if kind == FLOAT32 else t
     for first in range(0, len(odd), 16):
         count = min(16, len(odd) - first)
-        rows = fill(t, starts, singles, words, kind, importance, first, count, 256)
+        fill(t, starts, singles, words, kind, importance, first, count, 256)
         symmetric.scale_q3_k(t, importance.size > 0, steps, scale_steps)
         for lane in range(count):
             odd[first + lane] = symmetric.pack_q3_k(t, lane, rows, starts[lane], out, (first + lane) * 110)
@@ -71,9 +76,10 @@ def q3_k(t, starts, singles, words, kind, importance, steps, scale_steps, out, o
 
 @kernel
 def iq4_xs(t, starts, singles, words, kind, importance, steps, scale_steps, out, odd):
+    rows = singles if kind == FLOAT32 else t
     for first in range(0, len(odd), 16):
         count = min(16, len(odd) - first)
-        rows = fill(t, starts, singles, words, kind, importance, first, count, 256)
+        fill(t, starts, singles, words, kind, importance, first, count, 256)
         nonlinear.scale_iq4_xs(t, importance.size > 0, steps)
         for lane in range(count):
             odd[first + lane] = nonlinear.pack_iq4_xs(t, lane, rows, starts[lane], out, (first + lane) * 136)
@@ -81,9 +87,10 @@ def iq4_xs(t, starts, singles, words, kind, importance, steps, scale_steps, out,
 
 @kernel
 def iq4_nl(t, starts, singles, words, kind, importance, steps, scale_steps, out, odd):
+    rows = singles if kind == FLOAT32 else t
     for first in range(0, len(odd), 16):
         count = min(16, len(odd) - first)
-        rows = fill(t, starts, singles, words, kind, importance, first, count, 32)
+        fill(t, starts, singles, words, kind, importance, first, count, 32)
         nonlinear.scale_nonlinear(t, importance.size > 0, 32, steps)
         for lane in range(count):
             odd[first + lane] = nonlinear.pack_iq4_nl(t, lane, rows, starts[lane], out, (first + lane) * 18)

@@ -1,9 +1,9 @@
 """Sixteen numbers in one register: the numba types `f32` (<16 x float>), `i32` (<16 x i32>) and `mask` (<16 x i1>).
 
-`pair` is two of `f32` side by side, with a mask of its own: while one waits for a result the processor goes on with the
-other. An operator on them is one LLVM instruction without fast-math flags, so every lane rounds as C does; LLVM splits
-the vectors to what the processor has (one register of AVX-512, two of AVX2, four of SSE or NEON). Used by the kernels
-only.
+`pair` and `quad` are two and four of `f32` side by side, with masks of their own: while one waits for a result the
+processor goes on with another. An operator on them is one LLVM instruction without fast-math flags, so every lane
+rounds as C does; LLVM splits the vectors to what the processor has (one register of AVX-512, two of AVX2, four of SSE
+or NEON). Used by the kernels only.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from llvmlite import ir  # noqa: TID253  (the whole package is imported when a kernel is wanted)
 from numba.core import types  # noqa: TID253
 from numba.core.imputils import lower_builtin  # noqa: TID253
+from numba.core.registry import cpu_target  # noqa: TID253
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature  # noqa: TID253
 from numba.extending import models, register_model  # noqa: TID253
 
@@ -24,48 +25,27 @@ WIDTH = 16
 ROUNDING_FLAGS: tuple[str, ...] = ()
 
 
-class _Floats(types.Type):
-    def __init__(self, width: int) -> None:
-        super().__init__(f"lanes_f32x{width}")
+class _Lanes(types.Type):
+    """A vector type of LLVM as a type of numba."""
+
+    def __init__(self, name: str, element: ir.Type, width: int) -> None:
+        super().__init__(f"lanes_{name}x{width}")
+        self.vector = ir.VectorType(element, width)
 
 
-class _Pair(_Floats):
-    pass
+@register_model(_Lanes)
+class _Model(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, fe_type: _Lanes) -> None:
+        super().__init__(manager, fe_type, fe_type.vector)
 
 
-class _Integers(types.Type):
-    def __init__(self) -> None:
-        super().__init__("lanes_i32")
+f32, pair, quad = (_Lanes("f32", ir.FloatType(), WIDTH * count) for count in (1, 2, 4))
+mask, _pair_mask, _quad_mask = (_Lanes("mask", ir.IntType(1), WIDTH * count) for count in (1, 2, 4))
+i32 = _Lanes("i32", ir.IntType(32), WIDTH)
+FLOATS, INTS = f32.vector, i32.vector
 
-
-class _Mask(types.Type):
-    def __init__(self, width: int) -> None:
-        super().__init__(f"lanes_mask{width}")
-
-
-class _PairMask(_Mask):
-    pass
-
-
-f32, pair = _Floats(WIDTH), _Pair(2 * WIDTH)
-i32, mask, pair_mask = _Integers(), _Mask(WIDTH), _PairMask(2 * WIDTH)
-FLOATS, PAIR = (ir.VectorType(ir.FloatType(), width) for width in (WIDTH, 2 * WIDTH))
-BITS, PAIR_BITS = (ir.VectorType(ir.IntType(1), width) for width in (WIDTH, 2 * WIDTH))
-INTS = ir.VectorType(ir.IntType(32), WIDTH)
-
-
-def _model(kind: type[types.Type], vector: ir.Type) -> None:
-    @register_model(kind)
-    class Model(models.PrimitiveModel):  # type: ignore[misc]
-        def __init__(self, manager: Any, fe_type: Any) -> None:
-            super().__init__(manager, fe_type, vector)
-
-
-_model(_Floats, FLOATS)
-_model(_Pair, PAIR)
-_model(_Integers, INTS)
-_model(_Mask, BITS)
-_model(_PairMask, PAIR_BITS)
+# How many sub-blocks a search works on side by side: as many as its sums have registers for.
+ABREAST = 4 if "+avx512f" in str(cpu_target.target_context.codegen().magic_tuple()) else 2
 
 # --- operators ------------------------------------------------------------------------------------------------------
 
@@ -88,7 +68,7 @@ def _flagged(name: str) -> Emit:
     return lambda builder, a, b: getattr(builder, name)(a, b, flags=ROUNDING_FLAGS)
 
 
-for _kind, _test in ((f32, mask), (pair, pair_mask)):
+for _kind, _test in ((f32, mask), (pair, _pair_mask), (quad, _quad_mask)):
     _operator((operator.add, operator.iadd), (_kind, _kind), _kind, _flagged("fadd"))
     _operator((operator.sub, operator.isub), (_kind, _kind), _kind, _flagged("fsub"))
     _operator((operator.mul, operator.imul), (_kind, _kind), _kind, _flagged("fmul"))
@@ -109,6 +89,6 @@ _operator((operator.add, operator.iadd), (i32, i32), i32, lambda builder, a, b: 
 _operator((operator.sub, operator.isub), (i32, i32), i32, lambda builder, a, b: builder.sub(a, b))
 _operator((operator.lshift,), (i32, i32), i32, lambda builder, a, b: builder.shl(a, b))
 _operator((operator.rshift,), (i32, i32), i32, lambda builder, a, b: builder.lshr(a, b))
-for _kind in (i32, mask, pair_mask):
+for _kind in (i32, mask, _pair_mask, _quad_mask):
     _operator((operator.and_, operator.iand), (_kind, _kind), _kind, lambda builder, a, b: builder.and_(a, b))
     _operator((operator.or_, operator.ior), (_kind, _kind), _kind, lambda builder, a, b: builder.or_(a, b))

@@ -20,19 +20,25 @@ def _at(context: Any, builder: ir.IRBuilder, array_type: Any, array: Any, index:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def fetch(typingctx: Any, vector: Any, array: Any, index: Any, gap: Any) -> Any:
-    """16 floats from `index` on; for a pair the other 16 from `index + gap` on. `vector` says which."""
+    """16 floats from `index` on; of a pair or quad each 16 more `gap` further. `vector` says which."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        first = context.cast(builder, args[2], sig.args[2], types.intp)
-        low = builder.load(_at(context, builder, sig.args[1], args[1], first, FLOATS), align=4)
-        if args[0].type.count == WIDTH:
-            return low
-        second = builder.add(first, context.cast(builder, args[3], sig.args[3], types.intp))
-        high = builder.load(_at(context, builder, sig.args[1], args[1], second, FLOATS), align=4)
-        order = ir.Constant(ir.VectorType(ir.IntType(32), 2 * WIDTH), list(range(2 * WIDTH)))
-        return builder.shuffle_vector(low, high, order)
+        place = context.cast(builder, args[2], sig.args[2], types.intp)
+        step = context.cast(builder, args[3], sig.args[3], types.intp)
+        parts = []
+        for _ in range(args[0].type.count // WIDTH):
+            parts.append(builder.load(_at(context, builder, sig.args[1], args[1], place, FLOATS), align=4))
+            place = builder.add(place, step)
+        while len(parts) > 1:
+            parts = [_joined(builder, low, high) for low, high in zip(parts[::2], parts[1::2], strict=True)]
+        return parts[0]
 
     return signature(vector, vector, array, index, gap), codegen
+
+
+def _joined(builder: ir.IRBuilder, low: ir.Value, high: ir.Value) -> ir.Value:
+    count = 2 * low.type.count
+    return builder.shuffle_vector(low, high, ir.Constant(ir.VectorType(ir.IntType(32), count), list(range(count))))
 
 
 def _loader(name: str, element: ir.Type, widen: Emit) -> Any:
@@ -82,7 +88,7 @@ load_float16 = _loader("load_float16", ir.IntType(16), _from_float16)
 
 @intrinsic  # type: ignore[untyped-decorator]
 def store(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
-    """Write 16 floats, or the 32 of a pair, into a float32 array, from `index` on."""
+    """Write 16 floats, or all of a pair or quad, into a float32 array, from `index` on."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Any:
         index = context.cast(builder, args[1], sig.args[1], types.intp)
@@ -108,32 +114,54 @@ def store_bytes(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def transpose(typingctx: Any, rows: Any, starts: Any, index: Any, columns: Any, place: Any) -> Any:
-    """columns[place + 16 e + k] = rows[starts[k] + index + e] for 16 lanes k and 16 elements e: a square, turned.
-
-    Four rounds of interleaving row i with row i + 8 bring every element to its place.
-    """
+    """columns[place + 16 e + k] = rows[starts[k] + index + e] for 16 lanes k and 16 elements e: a square, turned."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Any:
         row_type, start_type, _, column_type, _ = sig.args
         begins = cgutils.create_struct_proxy(start_type)(context, builder, value=args[1]).data
-        square = []
+        offset = context.cast(builder, args[2], sig.args[2], types.intp)
+        places = []
         for lane in range(WIDTH):
             start = builder.load(builder.gep(begins, [ir.Constant(ir.IntType(64), lane)]))
-            where = builder.add(start, context.cast(builder, args[2], sig.args[2], types.intp))
-            square.append(builder.load(_at(context, builder, row_type, args[0], where, FLOATS), align=4))
-        for _round in range(4):
-            square = [
-                builder.shuffle_vector(square[row], square[row + 8], _interleaved(first))
-                for row in range(8)
-                for first in (0, 8)
-            ]
-        place = context.cast(builder, args[4], sig.args[4], types.intp)
-        for element, vector in enumerate(square):
-            where = builder.add(place, ir.Constant(ir.IntType(64), WIDTH * element))
-            builder.store(vector, _at(context, builder, column_type, args[3], where, FLOATS), align=4)
+            places.append(builder.add(start, offset))
+        square = [builder.load(_at(context, builder, row_type, args[0], where, FLOATS), align=4) for where in places]
+        _store_turned(context, builder, square, column_type, args[3], sig.args[4], args[4])
         return context.get_dummy_value()
 
     return signature(types.none, rows, starts, index, columns, place), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def turn(typingctx: Any, array: Any, source: Any, target: Any) -> Any:
+    """array[target + 16 e + k] = array[source + 16 k + e]: a square of 16 vectors."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Any:
+        start = context.cast(builder, args[1], sig.args[1], types.intp)
+        square = []
+        for lane in range(WIDTH):
+            where = builder.add(start, ir.Constant(ir.IntType(64), WIDTH * lane))
+            square.append(builder.load(_at(context, builder, sig.args[0], args[0], where, FLOATS), align=4))
+        _store_turned(context, builder, square, sig.args[0], args[0], sig.args[2], args[2])
+        return context.get_dummy_value()
+
+    return signature(types.none, array, source, target), codegen
+
+
+def _store_turned(
+    context: Any, builder: ir.IRBuilder, square: list[ir.Value], kind: Any, array: Any, index_type: Any, index: Any
+) -> None:
+    """Write a square's columns as rows. Four rounds of interleaving row i with row i + 8 bring every element to its
+    place."""
+    for _round in range(4):
+        square = [
+            builder.shuffle_vector(square[row], square[row + 8], _interleaved(first))
+            for row in range(8)
+            for first in (0, 8)
+        ]
+    place = context.cast(builder, index, index_type, types.intp)
+    for element, vector in enumerate(square):
+        where = builder.add(place, ir.Constant(ir.IntType(64), WIDTH * element))
+        builder.store(vector, _at(context, builder, kind, array, where, FLOATS), align=4)
 
 
 def _interleaved(first: int) -> ir.Constant:

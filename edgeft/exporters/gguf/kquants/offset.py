@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from edgeft.exporters.gguf.kquants.arithmetic import (
     clamp,
-    from_half,
     inner,
     nearest_any,
     nearest_int,
     put_half,
-    to_half,
 )
+from edgeft.exporters.gguf.kquants.lanes import ABREAST
 from edgeft.exporters.gguf.kquants.memory import load, store, store_bytes
 from edgeft.exporters.gguf.kquants.room import (
     BLOCK_MINIMUM,
     BLOCK_SCALE,
+    HALVES,
     LEVELS,
+    MINIMUM_HALVES,
     MINIMUMS,
     ODD,
     SCALES,
@@ -33,13 +34,15 @@ from edgeft.exporters.gguf.kquants.room import (
 from edgeft.exporters.gguf.kquants.search import search_offset, search_positive
 from edgeft.exporters.gguf.kquants.tile import (
     mark,
-    mark_pair,
+    mark_abreast,
+    mark_zeros,
+    settle,
     squares,
     weigh_by_importance,
     weigh_by_magnitude,
     weigh_by_mean,
 )
-from edgeft.exporters.gguf.kquants.values import floats, integers, pairs, select, select_int
+from edgeft.exporters.gguf.kquants.values import abreast, floats, integers, pairs, select, select_int
 
 SIZE = 256
 
@@ -56,26 +59,28 @@ def scale_offset(t, important, n, top, top_scale, steps, scale_steps, two_bits):
     if important:
         total = squares(t, X, SIZE)
         sigma2 = total / floats(SIZE) if two_bits else (floats(2) * total) / floats(SIZE)
-    ones = pairs(1)
-    for part in range(0, parts, 2):
+    for part in range(0, parts, ABREAST):
         start = 16 * n * part
-        for half in range(2):
-            here, to = start + 16 * n * half, W + 16 * half
+        for side in range(ABREAST):
+            here, to, width = start + 16 * n * side, W + 16 * side, 16 * ABREAST
             if important:
-                store(t, SUMS + 16 * (part + half), weigh_by_importance(t, here, n, to, 32, sigma2))
+                store(t, SUMS + 16 * (part + side), weigh_by_importance(t, here, n, to, width, sigma2))
             elif two_bits:
-                weigh_by_magnitude(t, here, n, to, 32)
+                weigh_by_magnitude(t, here, n, to, width)
             else:
-                weigh_by_mean(t, here, n, to, 32)
-        scale, minimum, odd = search_offset(ones, t, X + start, 16 * n, n, steps, top, two_bits and not important)
+                weigh_by_mean(t, here, n, to, width)
+        scale, minimum, odd = search_offset(abreast(1), t, X + start, 16 * n, n, steps, top, two_bits and not important)
         store(t, SCALES + 16 * part, scale)
         store(t, MINIMUMS + 16 * part, minimum)
-        mark_pair(t, odd)
+        mark_abreast(t, odd)
     if important:
         _round_by_error(t, parts, scale_steps, top_scale)
     else:
         _round_by_largest(t, SCALES, parts, top_scale, WHOLE_SCALES, BLOCK_SCALE)
         _round_by_largest(t, MINIMUMS, parts, top_scale, WHOLE_MINIMUMS, BLOCK_MINIMUM)
+    settle(t, parts, BLOCK_MINIMUM, WHOLE_MINIMUMS, MINIMUM_HALVES, M)
+    settle(t, parts, BLOCK_SCALE, WHOLE_SCALES, HALVES, D)
+    mark_zeros(t, parts)
 
 
 @inner
@@ -90,7 +95,7 @@ def _round_by_error(t, parts, steps, top):
     for part in range(parts):
         store(t, WHOLE_SCALES + 16 * part, load(t, LEVELS + 32 * part))
         store(t, WHOLE_MINIMUMS + 16 * part, load(t, LEVELS + 32 * part + 16))
-    mark_pair(t, odd)
+    mark_abreast(t, odd)
 
 
 @inner
@@ -111,19 +116,10 @@ def _round_by_largest(t, found, parts, top, whole, block):
 
 
 @inner
-def put_halves(t, lane, parts, out, at_scale, at_minimum):
-    """Write d and dmin of a block; fill `D` and `M` with what they make of its sub-blocks. Returns whether the block is
-    one for ggml: where a sub-block's scale comes out 0, the levels of the search stay, which are not kept here."""
-    scale, minimum = to_half(t[BLOCK_SCALE + lane]), to_half(t[BLOCK_MINIMUM + lane])
-    put_half(out, at_scale, scale)
-    put_half(out, at_minimum, minimum)
-    odd = t[ODD + lane] != 0 or (scale & 0x7FFF) >= 0x7C00 or (minimum & 0x7FFF) >= 0x7C00
-    d, m = from_half(scale), from_half(minimum)
-    for part in range(parts):
-        t[D + part] = d * t[WHOLE_SCALES + 16 * part + lane]
-        t[M + part] = m * t[WHOLE_MINIMUMS + 16 * part + lane]
-        odd = odd or t[D + part] == 0
-    return odd
+def put_halves(t, lane, out, at_scale, at_minimum):
+    """Write d and dmin of a block."""
+    put_half(out, at_scale, int(t[HALVES + lane]))
+    put_half(out, at_minimum, int(t[MINIMUM_HALVES + lane]))
 
 
 @inner
@@ -139,9 +135,10 @@ def put_six_bits(t, lane, out, at):
 
 
 @inner
-def levels_of(t, rows, at, part, top):
+def levels_of(t, lane, rows, at, part, top):
     """The levels 0..top of 16 values of a sub-block."""
-    found = nearest_int((load(rows, at) + floats(t[M + part])) / floats(t[D + part]))
+    here = 16 * lane + part
+    found = nearest_int((load(rows, at) + floats(t[M + here])) / floats(t[D + here]))
     found = select_int(found < integers(top), found, integers(top))
     return select_int(found > integers(0), found, integers(0))
 
@@ -149,37 +146,37 @@ def levels_of(t, rows, at, part, top):
 @inner
 def pack_q4_k(t, lane, rows, start, out, at):
     """d, dmin, 12 bytes of scales, 128 of levels: sub-blocks 2j and 2j + 1 share bytes. 144 bytes."""
-    odd = put_halves(t, lane, 8, out, at, at + 2)
+    put_halves(t, lane, out, at, at + 2)
     put_six_bits(t, lane, out, at + 4)
     for part in range(0, 8, 2):
         for i in range(0, 32, 16):
             here = start + 32 * part + i
-            low, high = levels_of(t, rows, here, part, 15), levels_of(t, rows, here + 32, part + 1, 15)
+            low, high = levels_of(t, lane, rows, here, part, 15), levels_of(t, lane, rows, here + 32, part + 1, 15)
             store_bytes(out, at + 16 + 16 * part + i, low | (high << integers(4)))
-    return odd
+    return t[ODD + lane] != 0
 
 
 @inner
 def pack_q5_k(t, lane, rows, start, out, at):
     """As Q4_K, with 32 bytes before the levels: bit j of byte i is the fifth bit of value i of sub-block j. 176 B."""
-    odd = put_halves(t, lane, 8, out, at, at + 2)
+    put_halves(t, lane, out, at, at + 2)
     put_six_bits(t, lane, out, at + 4)
     for i in range(0, 32, 16):
         fifth = integers(0)
         for part in range(0, 8, 2):
             here = start + 32 * part + i
-            low, high = levels_of(t, rows, here, part, 31), levels_of(t, rows, here + 32, part + 1, 31)
+            low, high = levels_of(t, lane, rows, here, part, 31), levels_of(t, lane, rows, here + 32, part + 1, 31)
             nibbles = (low & integers(15)) | ((high & integers(15)) << integers(4))
             store_bytes(out, at + 48 + 16 * part + i, nibbles)
             fifth = fifth | ((low >> integers(4)) << integers(part)) | ((high >> integers(4)) << integers(part + 1))
         store_bytes(out, at + 16 + i, fifth)
-    return odd
+    return t[ODD + lane] != 0
 
 
 @inner
 def pack_q2_k(t, lane, rows, start, out, at):
     """16 bytes of scale and minimum, 64 of levels (a byte holds values 32 apart), d, dmin. 84 bytes."""
-    odd = put_halves(t, lane, 16, out, at + 80, at + 82)
+    put_halves(t, lane, out, at + 80, at + 82)
     for part in range(16):
         whole = int(t[WHOLE_SCALES + 16 * part + lane]) | int(t[WHOLE_MINIMUMS + 16 * part + lane]) << 4
         out[at + part] = whole
@@ -188,6 +185,6 @@ def pack_q2_k(t, lane, rows, start, out, at):
             packed = integers(0)
             for quarter in range(4):
                 here = half + 32 * quarter + i
-                packed = packed | (levels_of(t, rows, start + here, here // 16, 3) << integers(2 * quarter))
+                packed = packed | (levels_of(t, lane, rows, start + here, here // 16, 3) << integers(2 * quarter))
             store_bytes(out, at + 16 + half // 4 + i, packed)
-    return odd
+    return t[ODD + lane] != 0

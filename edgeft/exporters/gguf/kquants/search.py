@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from edgeft.exporters.gguf.kquants.arithmetic import BOUND, EPSILON, clamp, inner, nearest, nearest_any
 from edgeft.exporters.gguf.kquants.memory import fetch, store
-from edgeft.exporters.gguf.kquants.room import LEVELS, W
-from edgeft.exporters.gguf.kquants.values import like, magnitude, select, some, width_of
+from edgeft.exporters.gguf.kquants.room import LEVELS, SUMS, W
+from edgeft.exporters.gguf.kquants.values import floats, level, level_below, like, magnitude, select, some, width_of
 
 
 @inner
@@ -25,7 +25,7 @@ def search_offset(one, t, xs, gap, n, steps, top, absolute):
     is `top` itself, whose plain scale is what the others have to beat.
     """
     width = width_of(one)
-    zero, high = like(one, 0), like(one, top)
+    zero = like(one, 0)
     low_x = high_x = fetch(one, t, xs, gap)
     sum_w = fetch(one, t, W, 16)
     sum_x = sum_w * low_x
@@ -41,18 +41,18 @@ def search_offset(one, t, xs, gap, n, steps, top, absolute):
     inverse = like(one, steps[0]) / span
     scale, minimum = one / inverse, low_x
     for i in range(n):
-        store(t, LEVELS + width * i, clamp(nearest(inverse * (fetch(one, t, xs + 16 * i, gap) - minimum)), zero, high))
+        store(t, LEVELS + width * i, level(inverse * (fetch(one, t, xs + 16 * i, gap) - minimum), 0, top))
     best = _offset_error(t, xs, gap, n, scale, minimum, absolute)
     for step in range(1, len(steps)):
         inverse = like(one, steps[step]) / (high_x - minimum)
         sum_l = sum_l2 = sum_xl = zero
         for i in range(n):
             value = fetch(one, t, xs + 16 * i, gap)
-            level = clamp(nearest(inverse * (value - minimum)), zero, high)
-            store(t, LEVELS + width * i, level)
-            weighted = fetch(one, t, W + width * i, 16) * level
+            found = level(inverse * (value - minimum), 0, top)
+            store(t, LEVELS + width * i, found)
+            weighted = fetch(one, t, W + width * i, 16) * found
             sum_l = sum_l + weighted
-            sum_l2 = sum_l2 + weighted * level
+            sum_l2 = sum_l2 + weighted * found
             sum_xl = sum_xl + weighted * value
         determinant = sum_w * sum_l2 - sum_l * sum_l
         new_scale = (sum_w * sum_xl - sum_x * sum_l) / determinant
@@ -105,18 +105,14 @@ def search_symmetric(one, t, xs, gap, n, steps, top):
     share of the squares that it explains, sumlx^2 / suml2. `steps`: the numerators of the inverse scales.
     """
     width = width_of(one)
-    zero, low, high = like(one, 0), like(one, -top), like(one, top - 1)
+    zero = like(one, 0)
     most, size = largest(one, t, xs, gap, n)
     scale = best = chosen = zero
     for i in range(n):  # the room of the levels holds the products that all steps need
         store(t, LEVELS + width * i, fetch(one, t, W + width * i, 16) * fetch(one, t, xs + 16 * i, gap))
     for step in range(len(steps)):
         inverse = like(one, steps[step]) / most
-        sum_lx = sum_l2 = zero
-        for i in range(n):
-            level = clamp(nearest(inverse * fetch(one, t, xs + 16 * i, gap)), low, high)
-            sum_lx = sum_lx + fetch(one, t, LEVELS + width * i, 16) * level
-            sum_l2 = sum_l2 + (fetch(one, t, W + width * i, 16) * level) * level
+        sum_lx, sum_l2 = _sums(t, xs, gap, n, inverse, abs(steps[step]), top)
         if step == 0:
             scale = select(sum_l2 == zero, zero, sum_lx / sum_l2)
             best = scale * sum_lx
@@ -130,41 +126,98 @@ def search_symmetric(one, t, xs, gap, n, steps, top):
 
 
 @inner
+def _sums(t, xs, gap, n, inverse, reach, top):
+    """Weighted sums of level x and level^2 for an inverse scale that makes no level larger than `reach` rounded: in
+    most steps one bound or both have nothing to do."""
+    width = width_of(inverse)
+    sum_lx = sum_l2 = like(inverse, 0)
+    if reach < top - 0.51:
+        for i in range(n):
+            found = nearest(inverse * fetch(inverse, t, xs + 16 * i, gap))
+            sum_lx = sum_lx + fetch(inverse, t, LEVELS + width * i, 16) * found
+            sum_l2 = sum_l2 + (fetch(inverse, t, W + width * i, 16) * found) * found
+    elif reach < top + 0.49:
+        for i in range(n):
+            found = level_below(inverse * fetch(inverse, t, xs + 16 * i, gap), top - 1)
+            sum_lx = sum_lx + fetch(inverse, t, LEVELS + width * i, 16) * found
+            sum_l2 = sum_l2 + (fetch(inverse, t, W + width * i, 16) * found) * found
+    else:
+        for i in range(n):
+            found = level(inverse * fetch(inverse, t, xs + 16 * i, gap), -top, top - 1)
+            sum_lx = sum_lx + fetch(inverse, t, LEVELS + width * i, 16) * found
+            sum_l2 = sum_l2 + (fetch(inverse, t, W + width * i, 16) * found) * found
+    return sum_lx, sum_l2
+
+
+@inner
 def search_by_turns(one, t, xs, gap, n, top):
     """x ~ scale * level, levels -top..top-1, weights x^2: one level at a time is moved to where the others' scale wants
     it, as long as that explains more, in five rounds at most. Returns the scale."""
     width = width_of(one)
-    zero, low, high = like(one, 0), like(one, -top), like(one, top - 1)
+    zero = like(one, 0)
     most, size = largest(one, t, xs, gap, n)
     inverse = like(one, -top) / most
     sum_lx = sum_l2 = zero
     for i in range(n):
         value = fetch(one, t, xs + 16 * i, gap)
-        level = clamp(nearest(inverse * value), low, high)
-        store(t, LEVELS + width * i, level)
+        found = level(inverse * value, -top, top - 1)
+        store(t, LEVELS + width * i, found)
         weight = value * value
-        sum_lx = sum_lx + (weight * value) * level
-        sum_l2 = sum_l2 + (weight * level) * level
-    for _turn in range(5):
-        changed = zero > zero
-        for i in range(n):
-            value, level = fetch(one, t, xs + 16 * i, gap), fetch(one, t, LEVELS + width * i, 16)
-            weight = value * value
-            rest_lx = sum_lx - (weight * value) * level
-            rest_l2 = sum_l2 - (weight * level) * level
-            moved = clamp(nearest_any((value * rest_l2) / rest_lx), low, high)
-            with_lx = rest_lx + (weight * value) * moved
-            with_l2 = rest_l2 + (weight * moved) * moved
-            better = (rest_lx > zero) & (moved != level) & (with_l2 > zero)
-            better = better & ((with_lx * with_lx) * sum_l2 > (sum_lx * sum_lx) * with_l2)
-            store(t, LEVELS + width * i, select(better, moved, level))
-            sum_lx = select(better, with_lx, sum_lx)
-            sum_l2 = select(better, with_l2, sum_l2)
-            changed = changed | better
-        if not some(changed):
-            break
+        sum_lx = sum_lx + (weight * value) * found
+        sum_l2 = sum_l2 + (weight * found) * found
+    sum_lx, sum_l2, _ = _turn(t, xs, gap, n, top, LEVELS, width, sum_lx, sum_l2, False)
+    store(t, SUMS, sum_lx)
+    store(t, SUMS + width, sum_l2)
+    two = floats(1)
+    for part in range(0, width, 16):  # most levels stay from now on: the fewer sub-blocks, the more is left out
+        pair_lx, pair_l2 = fetch(two, t, SUMS + part, 16), fetch(two, t, SUMS + width + part, 16)
+        start = xs + gap * (part // 16)
+        for _turn_left in range(4):
+            pair_lx, pair_l2, changed = _turn(t, start, gap, n, top, LEVELS + part, width, pair_lx, pair_l2, True)
+            if not changed:
+                break
+        store(t, SUMS + part, pair_lx)
+        store(t, SUMS + width + part, pair_l2)
+    sum_lx, sum_l2 = fetch(one, t, SUMS, 16), fetch(one, t, SUMS + width, 16)
     scale = select(sum_l2 > zero, sum_lx / sum_l2, zero)
     return select(size < like(one, EPSILON), zero, scale)
+
+
+@inner
+def _turn(t, xs, gap, n, top, levels, width, sum_lx, sum_l2, look):
+    """One round of `search_by_turns`: returns the sums, and whether any level moved. With `look` a value is left out
+    where no lane's level can move."""
+    zero, low, high = like(sum_lx, 0), like(sum_lx, -top), like(sum_lx, top - 1)
+    changed = zero > zero
+    for i in range(n):
+        value, found = fetch(zero, t, xs + 16 * i, gap), fetch(zero, t, levels + width * i, 16)
+        weight = value * value
+        rest_lx = sum_lx - (weight * value) * found
+        rest_l2 = sum_l2 - (weight * found) * found
+        wanted = value * rest_l2
+        if look and not some(_moves(wanted, rest_lx, found, low, high)):
+            continue
+        moved = clamp(nearest_any(wanted / rest_lx), low, high)
+        with_lx = rest_lx + (weight * value) * moved
+        with_l2 = rest_l2 + (weight * moved) * moved
+        better = (rest_lx > zero) & (moved != found) & (with_l2 > zero)
+        better = better & ((with_lx * with_lx) * sum_l2 > (sum_lx * sum_lx) * with_l2)
+        store(t, levels + width * i, select(better, moved, found))
+        sum_lx = select(better, with_lx, sum_lx)
+        sum_l2 = select(better, with_l2, sum_l2)
+        changed = changed | better
+    return sum_lx, sum_l2, some(changed)
+
+
+@inner
+def _moves(wanted, rest_lx, level, low, high):
+    """Where the level nearest to wanted / rest_lx may be another one than `level` and rest_lx is above 0, told without
+    the division; in the lanes left out it is certain. (Quotients that `nearest_any` would wrap are let in.)"""
+    far, near = like(low, 2.0**20), like(low, 0.499)
+    off = wanted - level * rest_lx
+    up = off < select(level == high, far, near) * rest_lx
+    down = off > -(select(level == low, far, near) * rest_lx)
+    return (rest_lx > like(low, 0)) & ~(up & down)
 
 
 @inner

@@ -5,18 +5,24 @@ from __future__ import annotations
 from edgeft.exporters.gguf.kquants.arithmetic import (
     EPSILON,
     clamp,
-    from_half,
     inner,
     nearest_any,
     nearest_int,
     put_half,
-    to_half,
 )
+from edgeft.exporters.gguf.kquants.lanes import ABREAST
 from edgeft.exporters.gguf.kquants.memory import load, store, store_bytes
-from edgeft.exporters.gguf.kquants.room import BLOCK_SCALE, ODD, SCALES, SUMS, WHOLE_SCALES, D, W, X
+from edgeft.exporters.gguf.kquants.room import BLOCK_SCALE, HALVES, ODD, SCALES, SUMS, WHOLE_SCALES, D, W, X
 from edgeft.exporters.gguf.kquants.search import largest, search_by_turns, search_symmetric
-from edgeft.exporters.gguf.kquants.tile import squares, weigh_by_column, weigh_by_importance, weigh_by_square
-from edgeft.exporters.gguf.kquants.values import floats, integers, pairs, select, select_int
+from edgeft.exporters.gguf.kquants.tile import (
+    mark_zeros,
+    settle,
+    squares,
+    weigh_by_column,
+    weigh_by_importance,
+    weigh_by_square,
+)
+from edgeft.exporters.gguf.kquants.values import abreast, floats, integers, select, select_int
 
 SIZE, PART, PARTS = 256, 16, 16
 
@@ -24,31 +30,32 @@ SIZE, PART, PARTS = 256, 16, 16
 @inner
 def scale_q6_k(t, important, steps):
     """Scales of all sub-blocks, and the integers -128..127 for them: of the one of largest magnitude, which is -128."""
-    for part in range(0, PARTS, 2):
+    for part in range(0, PARTS, ABREAST):
         start = 16 * PART * part
-        for half in range(2):
+        for side in range(ABREAST):
             if important:
-                weigh_by_column(t, start + 16 * PART * half, PART, W + 16 * half, 32)
+                weigh_by_column(t, start + 16 * PART * side, PART, W + 16 * side, 16 * ABREAST)
             else:
-                weigh_by_square(t, start + 16 * PART * half, PART, W + 16 * half, 32)
-        scale, _ = search_symmetric(pairs(1), t, X + start, 16 * PART, PART, steps, 32)
+                weigh_by_square(t, start + 16 * PART * side, PART, W + 16 * side, 16 * ABREAST)
+        scale, _ = search_symmetric(abreast(1), t, X + start, 16 * PART, PART, steps, 32)
         store(t, SCALES + 16 * part, scale)
     _round_by_largest(t, 128)
+    _settle(t)
 
 
 @inner
 def scale_q3_k(t, important, steps, scale_steps):
     """Scales of all sub-blocks, and the integers -32..31 for them."""
     sigma2 = (floats(2) * squares(t, X, SIZE)) / floats(SIZE) if important else floats(0)
-    for part in range(0, PARTS, 2):
+    for part in range(0, PARTS, ABREAST):
         start = 16 * PART * part
         if important:
-            for half in range(2):
-                here = start + 16 * PART * half
-                store(t, SUMS + 16 * (part + half), weigh_by_importance(t, here, PART, W + 16 * half, 32, sigma2))
-            scale, _ = search_symmetric(pairs(1), t, X + start, 16 * PART, PART, steps, 4)
+            for side in range(ABREAST):
+                here, to = start + 16 * PART * side, W + 16 * side
+                store(t, SUMS + 16 * (part + side), weigh_by_importance(t, here, PART, to, 16 * ABREAST, sigma2))
+            scale, _ = search_symmetric(abreast(1), t, X + start, 16 * PART, PART, steps, 4)
         else:
-            scale = search_by_turns(pairs(1), t, X + start, 16 * PART, PART, 4)
+            scale = search_by_turns(abreast(1), t, X + start, 16 * PART, PART, 4)
         store(t, SCALES + 16 * part, scale)
     if important:
         for part in range(PARTS):
@@ -58,6 +65,7 @@ def scale_q3_k(t, important, steps, scale_steps):
         _round(t, inverse, 32)
     else:
         _round_by_largest(t, 32)
+    _settle(t)
 
 
 @inner
@@ -77,23 +85,16 @@ def _round(t, inverse, top):
 
 
 @inner
-def put_scale(t, lane, out, at):
-    """Write d of a block and fill `D` with what it makes of the sub-blocks. Returns whether the block is one for ggml
-    (see `offset.put_halves`)."""
-    half = to_half(t[BLOCK_SCALE + lane])
-    put_half(out, at, half)
-    odd = t[ODD + lane] != 0 or (half & 0x7FFF) >= 0x7C00
-    d = from_half(half)
-    for part in range(PARTS):
-        t[D + part] = d * t[WHOLE_SCALES + 16 * part + lane]
-        odd = odd or t[D + part] == 0
-    return odd
+def _settle(t):
+    """d of all blocks in 16 bits, and what it makes of their sub-blocks."""
+    settle(t, PARTS, BLOCK_SCALE, WHOLE_SCALES, HALVES, D)
+    mark_zeros(t, PARTS)
 
 
 @inner
-def levels_of(t, rows, start, here, top):
+def levels_of(t, lane, rows, start, here, top):
     """The levels of 16 values from `here` on, plus `top`: 0..2 top - 1."""
-    found = nearest_int(load(rows, start + here) / floats(t[D + here // 16])) + integers(top)
+    found = nearest_int(load(rows, start + here) / floats(t[D + 16 * lane + here // 16])) + integers(top)
     found = select_int(found < integers(2 * top - 1), found, integers(2 * top - 1))
     return select_int(found > integers(0), found, integers(0))
 
@@ -101,26 +102,30 @@ def levels_of(t, rows, start, here, top):
 @inner
 def pack_q6_k(t, lane, rows, start, out, at):
     """128 bytes of lower nibbles, 64 of upper pairs of bits (a byte holds values 32 apart), 16 scales, d. 210 bytes."""
-    odd = put_scale(t, lane, out, at + 208)
+    put_half(out, at + 208, int(t[HALVES + lane]))
     for part in range(16):
         out[at + 192 + part] = int(t[WHOLE_SCALES + 16 * part + lane]) & 0xFF
     for half in range(0, 256, 128):
         for i in range(0, 32, 16):
-            first, second = levels_of(t, rows, start, half + i, 32), levels_of(t, rows, start, half + i + 32, 32)
-            third, fourth = levels_of(t, rows, start, half + i + 64, 32), levels_of(t, rows, start, half + i + 96, 32)
+            here = half + i
+            first, second = levels_of(t, lane, rows, start, here, 32), levels_of(t, lane, rows, start, here + 32, 32)
+            third, fourth = (
+                levels_of(t, lane, rows, start, here + 64, 32),
+                levels_of(t, lane, rows, start, here + 96, 32),
+            )
             low = integers(15)
             store_bytes(out, at + half // 2 + i, (first & low) | ((third & low) << integers(4)))
             store_bytes(out, at + half // 2 + 32 + i, (second & low) | ((fourth & low) << integers(4)))
             upper = (first >> integers(4)) | ((second >> integers(4)) << integers(2))
             upper = upper | ((third >> integers(4)) << integers(4)) | ((fourth >> integers(4)) << integers(6))
             store_bytes(out, at + 128 + half // 4 + i, upper)
-    return odd
+    return t[ODD + lane] != 0
 
 
 @inner
 def pack_q3_k(t, lane, rows, start, out, at):
     """32 bytes of third bits (bit j of byte i: value 32 j + i), 64 of pairs of bits, 12 of scales, d. 110 bytes."""
-    odd = put_scale(t, lane, out, at + 108)
+    put_half(out, at + 108, int(t[HALVES + lane]))
     for part in range(4):
         uppers = 0
         for group in range(4):
@@ -134,9 +139,9 @@ def pack_q3_k(t, lane, rows, start, out, at):
         for half in range(2):
             pairs = integers(0)
             for quarter in range(4):
-                found = levels_of(t, rows, start, 128 * half + 32 * quarter + i, 4)
+                found = levels_of(t, lane, rows, start, 128 * half + 32 * quarter + i, 4)
                 pairs = pairs | ((found & integers(3)) << integers(2 * quarter))
                 thirds = thirds | ((found >> integers(2)) << integers(4 * half + quarter))
             store_bytes(out, at + 32 + 32 * half + i, pairs)
         store_bytes(out, at + i, thirds)
-    return odd
+    return t[ODD + lane] != 0

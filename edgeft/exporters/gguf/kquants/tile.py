@@ -6,20 +6,28 @@ vector belongs to block k of the tile; a tile at the end of the data repeats its
 
 from __future__ import annotations
 
-from edgeft.exporters.gguf.kquants.arithmetic import BOUND, inner
-from edgeft.exporters.gguf.kquants.memory import load, load_bfloat16, load_float16, store, transpose
-from edgeft.exporters.gguf.kquants.room import LEVELS, ODD, ROWS, Q, X
-from edgeft.exporters.gguf.kquants.values import floats, magnitude, select, square_root
+from edgeft.exporters.gguf.kquants.arithmetic import BOUND_BITS, from_half, inner, to_half
+from edgeft.exporters.gguf.kquants.memory import load, load_bfloat16, load_float16, store, transpose, turn
+from edgeft.exporters.gguf.kquants.room import LEVELS, ODD, ROWS, TURN, Q, X
+from edgeft.exporters.gguf.kquants.values import (
+    bits,
+    floats,
+    integers,
+    magnitude,
+    select,
+    select_int,
+    square_root,
+    width_of,
+)
 
 FLOAT32, BFLOAT16, FLOAT16 = 0, 1, 2  # what a source holds: `singles`, or 16 bits a value in `words`
 
 
 @inner
 def fill(t, starts, singles, words, kind, importance, first, count, size):
-    """Bring `count` blocks of `size` values, from block `first` on, into the tile; returns the float32 array that
-    `starts` (int64 [16]) points into, a block in a row. Marks blocks with values or importances that are not finite, or
-    beyond 2^100."""
-    rows = singles
+    """Bring `count` blocks of `size` values, from block `first` on, into the tile. Afterwards `starts` (int64 [16]) says
+    where each lies in a row: in `singles`, or in `t` when it was converted. Marks blocks with values or importances
+    that are not finite, or beyond 2^100."""
     if importance.size:
         for lane in range(16):
             starts[lane] = (first + min(lane, count - 1)) * size % importance.size
@@ -37,22 +45,25 @@ def fill(t, starts, singles, words, kind, importance, first, count, size):
     if kind != FLOAT32:
         for lane in range(16):
             starts[lane] = ROWS + lane * size
-        rows = t
     for i in range(0, size, 16):
-        transpose(rows, starts, i, t, X + 16 * i)
+        if kind == FLOAT32:
+            transpose(singles, starts, i, t, X + 16 * i)
+        else:
+            transpose(t, starts, i, t, X + 16 * i)
     odd = _beyond(t, X, size)
     if importance.size:
         odd = odd + _beyond(t, Q, size)
     store(t, ODD, odd)
-    return rows
 
 
 @inner
 def _beyond(t, start, n):
-    odd = floats(0)
+    """1 in the lanes where a value is not finite or beyond 2^100: such a magnitude's bits are a larger integer."""
+    most = integers(0)
     for i in range(n):
-        odd = select(magnitude(load(t, start + 16 * i)) < floats(BOUND), odd, floats(1))
-    return odd
+        size = bits(magnitude(load(t, start + 16 * i)))
+        most = select_int(size > most, size, most)
+    return select(most < integers(BOUND_BITS), floats(0), floats(1))
 
 
 @inner
@@ -62,10 +73,41 @@ def mark(t, odd):
 
 
 @inner
-def mark_pair(t, odd):
-    """Mark the blocks of lanes where either half of a pair is not 0; levels are not kept."""
+def mark_abreast(t, odd):
+    """Mark the blocks of lanes where any part of a pair or quad is not 0; levels are not kept."""
     store(t, LEVELS, odd)
-    mark(t, load(t, LEVELS) + load(t, LEVELS + 16))
+    for part in range(0, width_of(odd), 16):
+        mark(t, load(t, LEVELS + part))
+
+
+# --- what a reader of the file will see -----------------------------------------------------------------------------
+
+
+@inner
+def settle(t, parts, block, whole, halves, target):
+    """Round the blocks' numbers at `block` (d, or dmin) to 16 bits; their bits go to `halves`, their products with the
+    integers at `whole` to `target`, block by block. Marks blocks where d is beyond 16 bits."""
+    for lane in range(16):
+        half = to_half(t[block + lane])
+        t[halves + lane] = half
+        if (half & 0x7FFF) >= 0x7C00:
+            t[ODD + lane] = 1
+            half = 0
+        t[TURN + lane] = from_half(half)
+    number = load(t, TURN)
+    for part in range(parts):
+        store(t, TURN + 16 * part, number * load(t, whole + 16 * part))
+    turn(t, TURN, target)
+
+
+@inner
+def mark_zeros(t, parts):
+    """Mark blocks where a sub-block's scale, as a reader will see it, came out 0 (after `settle` of the scales): ggml
+    keeps the levels of its search there, which are not kept here."""
+    odd = load(t, ODD)
+    for part in range(parts):
+        odd = select(load(t, TURN + 16 * part) == floats(0), floats(1), odd)
+    store(t, ODD, odd)
 
 
 # --- weights: how much an error in each value of a sub-block matters ------------------------------------------------

@@ -12,7 +12,10 @@ from numba.core import cgutils, types  # noqa: TID253
 from numba.core.typing.templates import signature  # noqa: TID253
 from numba.extending import intrinsic  # noqa: TID253
 
-from edgeft.exporters.gguf.kquants.lanes import FLOATS, INTS, PAIR, Emit, f32, i32, mask, pair
+from edgeft.exporters.gguf.kquants.lanes import ABREAST, FLOATS, INTS, Emit, f32, i32, mask, pair, quad
+
+ROUNDER = 12582912.0  # 1.5 * 2^23: a float32 this large has no bits after the point, so adding it rounds to an integer
+_ROUNDER_BITS = ir.Constant(ir.IntType(32), 0x4B400000)
 
 
 def _spread(builder: ir.IRBuilder, value: ir.Value, vector: ir.VectorType) -> ir.Value:
@@ -37,9 +40,20 @@ def pairs(typingctx: Any, value: Any) -> Any:
     """A scalar, rounded to float32, in all lanes of a pair."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        return _spread(builder, context.cast(builder, args[0], sig.args[0], types.float32), PAIR)
+        return _spread(builder, context.cast(builder, args[0], sig.args[0], types.float32), pair.vector)
 
     return signature(pair, value), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def abreast(typingctx: Any, value: Any) -> Any:
+    """A scalar, rounded to float32, in all lanes of `ABREAST` vectors."""
+    kind = {2: pair, 4: quad}[ABREAST]
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return _spread(builder, context.cast(builder, args[0], sig.args[0], types.float32), kind.vector)
+
+    return signature(kind, value), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -55,7 +69,7 @@ def like(typingctx: Any, vector: Any, value: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def width_of(typingctx: Any, vector: Any) -> Any:
-    """How many lanes: 16, or 32 of a pair."""
+    """How many lanes: 16, 32 of a pair, 64 of a quad."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return ir.Constant(ir.IntType(64), args[0].type.count)
@@ -146,3 +160,37 @@ def some(typingctx: Any, chosen: Any) -> Any:
         return _call(f"llvm.vector.reduce.or.v{args[0].type.count}i1", ir.IntType(1))(builder, *args)
 
     return signature(types.boolean, chosen), codegen
+
+
+def _level(name: str, signs: str) -> Any:
+    """A function (value, a bound for each sign) -> the nearest integer (ties to even) of |value| < 2^22 within the
+    bounds, as a float.
+
+    Adding 1.5 * 2^23 leaves the integer in the last bits. There it is held between the bounds, by instructions that the
+    units for multiplication, busy with everything else, have no part in.
+    """
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        kind = args[0].type
+        whole = ir.VectorType(ir.IntType(32), kind.count)
+        rounder = ir.Constant(kind, [ROUNDER] * kind.count)
+        found = builder.bitcast(builder.fadd(args[0], rounder), whole)
+        for sign, bound, bound_type in zip(signs, args[1:], sig.args[1:], strict=True):
+            number = builder.add(context.cast(builder, bound, bound_type, types.int32), _ROUNDER_BITS)
+            limit = _spread(builder, number, whole)
+            found = builder.select(builder.icmp_signed(sign, found, limit), found, limit)
+        return builder.fsub(builder.bitcast(found, kind), rounder)
+
+    def one(typingctx: Any, value: Any, high: Any) -> Any:
+        return signature(value, value, high), codegen
+
+    def two(typingctx: Any, value: Any, low: Any, high: Any) -> Any:
+        return signature(value, value, low, high), codegen
+
+    made = one if len(signs) == 1 else two
+    made.__name__ = name
+    return intrinsic(made)
+
+
+level = _level("level", "><")  # (value, low, high)
+level_below = _level("level_below", "<")  # (value, high)
