@@ -7,6 +7,7 @@ ROWS = 0  # 4096 values as they came, block by block, when they had to be conver
 X = ROWS + 4096  # the same turned: element e of block k
 Q = X + 4096  # importances of the columns, turned likewise
 W = Q + 4096  # weights of the errors in one sub-block, up to 32 vectors; of two or four, the others beside the first
+PRODUCTS = W + 1024  # of sub-blocks of 16: weights times values
 LEVELS = W + 2048  # levels of one sub-block, or of two or four likewise
 SCALES = LEVELS + 2048  # a vector per sub-block (up to 16): its scale, as the search found it
 MINIMUMS = SCALES + 256

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from edgeft.exporters.gguf.kquants.arithmetic import BOUND, EPSILON, clamp, inner, nearest, nearest_any
 from edgeft.exporters.gguf.kquants.memory import fetch, store
-from edgeft.exporters.gguf.kquants.room import LEVELS, SUMS, W
+from edgeft.exporters.gguf.kquants.room import LEVELS, PRODUCTS, SUMS, W
 from edgeft.exporters.gguf.kquants.values import floats, level, level_below, like, magnitude, select, some, width_of
 
 
@@ -163,46 +163,49 @@ def search_by_turns(one, t, xs, gap, n, top):
         found = level(inverse * value, -top, top - 1)
         store(t, LEVELS + width * i, found)
         weight = value * value
+        store(t, W + width * i, weight)
+        store(t, PRODUCTS + width * i, weight * value)
         sum_lx = sum_lx + (weight * value) * found
         sum_l2 = sum_l2 + (weight * found) * found
-    sum_lx, sum_l2, _ = _turn(t, xs, gap, n, top, LEVELS, width, sum_lx, sum_l2, False)
+    sum_lx, sum_l2, _ = _turn(t, xs, gap, n, top, 0, width, sum_lx, sum_l2, False)
     store(t, SUMS, sum_lx)
     store(t, SUMS + width, sum_l2)
-    two = floats(1)
+    single = floats(1)
     for part in range(0, width, 16):  # most levels stay from now on: the fewer sub-blocks, the more is left out
-        pair_lx, pair_l2 = fetch(two, t, SUMS + part, 16), fetch(two, t, SUMS + width + part, 16)
+        part_lx, part_l2 = fetch(single, t, SUMS + part, 16), fetch(single, t, SUMS + width + part, 16)
         start = xs + gap * (part // 16)
         for _turn_left in range(4):
-            pair_lx, pair_l2, changed = _turn(t, start, gap, n, top, LEVELS + part, width, pair_lx, pair_l2, True)
+            part_lx, part_l2, changed = _turn(t, start, gap, n, top, part, width, part_lx, part_l2, True)
             if not changed:
                 break
-        store(t, SUMS + part, pair_lx)
-        store(t, SUMS + width + part, pair_l2)
+        store(t, SUMS + part, part_lx)
+        store(t, SUMS + width + part, part_l2)
     sum_lx, sum_l2 = fetch(one, t, SUMS, 16), fetch(one, t, SUMS + width, 16)
     scale = select(sum_l2 > zero, sum_lx / sum_l2, zero)
     return select(size < like(one, EPSILON), zero, scale)
 
 
 @inner
-def _turn(t, xs, gap, n, top, levels, width, sum_lx, sum_l2, look):
-    """One round of `search_by_turns`: returns the sums, and whether any level moved. With `look` a value is left out
-    where no lane's level can move."""
+def _turn(t, xs, gap, n, top, part, width, sum_lx, sum_l2, look):
+    """One round of `search_by_turns`, of the sub-blocks from lane `part` on: returns the sums, and whether any level
+    moved. With `look` a value is left out where no lane's level can move."""
     zero, low, high = like(sum_lx, 0), like(sum_lx, -top), like(sum_lx, top - 1)
     changed = zero > zero
     for i in range(n):
-        value, found = fetch(zero, t, xs + 16 * i, gap), fetch(zero, t, levels + width * i, 16)
-        weight = value * value
-        rest_lx = sum_lx - (weight * value) * found
+        here = part + width * i
+        value, found = fetch(zero, t, xs + 16 * i, gap), fetch(zero, t, LEVELS + here, 16)
+        weight, product = fetch(zero, t, W + here, 16), fetch(zero, t, PRODUCTS + here, 16)
+        rest_lx = sum_lx - product * found
         rest_l2 = sum_l2 - (weight * found) * found
         wanted = value * rest_l2
         if look and not some(_moves(wanted, rest_lx, found, low, high)):
             continue
         moved = clamp(nearest_any(wanted / rest_lx), low, high)
-        with_lx = rest_lx + (weight * value) * moved
+        with_lx = rest_lx + product * moved
         with_l2 = rest_l2 + (weight * moved) * moved
         better = (rest_lx > zero) & (moved != found) & (with_l2 > zero)
         better = better & ((with_lx * with_lx) * sum_l2 > (sum_lx * sum_lx) * with_l2)
-        store(t, levels + width * i, select(better, moved, found))
+        store(t, LEVELS + here, select(better, moved, found))
         sum_lx = select(better, with_lx, sum_lx)
         sum_l2 = select(better, with_l2, sum_l2)
         changed = changed | better

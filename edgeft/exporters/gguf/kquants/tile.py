@@ -25,7 +25,7 @@ FLOAT32, BFLOAT16, FLOAT16 = 0, 1, 2  # what a source holds: `singles`, or 16 bi
 
 @inner
 def fill(t, starts, singles, words, kind, importance, first, count, size):
-    """Bring `count` blocks of `size` values, from block `first` on, into the tile. Afterwards `starts` (int64 [16]) says
+    """Bring `count` blocks of `size` values, from block `first` on, into the tile. After it `starts` (int64 [16]) says
     where each lies in a row: in `singles`, or in `t` when it was converted. Marks blocks with values or importances
     that are not finite, or beyond 2^100."""
     if importance.size:
