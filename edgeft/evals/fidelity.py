@@ -16,10 +16,10 @@ from edgeft.evals import statistics
 from edgeft.evals.awkward import STRINGS, Awkward
 from edgeft.evals.divergence import compare
 from edgeft.evals.encoded import common_prefix, encode
+from edgeft.evals.estimate import Estimate, scaled
 from edgeft.evals.gates import Check, required
 from edgeft.evals.questions import Case
 from edgeft.evals.scores import Row, as_json
-from edgeft.evals.statistics import Estimate
 from edgeft.progress import Listener, Progress, silent
 from edgeft.registry import Row as TableRow
 from edgeft.runtimes.protocol import Runtime
@@ -262,7 +262,7 @@ def figures(fidelity: dict[str, Any]) -> dict[str, Estimate]:
             value, n = float(place[last]), int(place.get("n", place.get("positions", 0)))
             none = (None, None) if "intervals" in place else (value, value)
             low, high = (place.get("intervals") or {}).get(last) or none
-            found[name] = statistics.scaled(value, n, low, high)
+            found[name] = scaled(value, n, low, high)
     return found
 
 
