@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from edgeft.errors import EdgeftError
@@ -107,10 +108,10 @@ def _text(
     rendering, tokens = tallies
     for number, case in enumerate(cases, 1):
         question = list(case.messages)
-        whole = [*question, {"role": "assistant", "content": case.expected}]
+        whole, tools = [*question, case.turn], case.tools
         for messages, prompt in ((question, True), (whole, False)):
-            text = reference.render(messages, add_generation_prompt=prompt)
-            shown = _attempt(lambda m=messages, p=prompt: candidate.render(m, add_generation_prompt=p))  # type: ignore[misc]
+            text = reference.render(messages, add_generation_prompt=prompt, tools=tools)
+            shown = _attempt(partial(candidate.render, messages, add_generation_prompt=prompt, tools=tools))
             rendering.add(case.id, text, shown)
             tokens.add(case.id, reference.encode(text), _attempt(lambda t=text: candidate.encode(t)))  # type: ignore[misc]
         listen(Progress(number, len(cases), "row", "rendering and token ids"))

@@ -1,6 +1,6 @@
 """How often gates are wrong: simulated evaluations whose true drop is known, judged by the gates as they are.
 
-    python tools/bench/gate_errors.py [--runs 400] [--rows 100,200,400,800] [--seed 1] [--processes 2]
+    python tools/bench/gate_errors.py [--runs 200] [--rows 100,200,400,800] [--seed 1] [--processes 2]
 
 Three kinds of gates: the drop of a share of right answers (paired 0/1 scores, Tango's interval), the drop of a mean of
 scores near 1 (bootstrap of rows), the rise of the loss in percent (nats per token, rows with their tokens); and a
@@ -207,7 +207,7 @@ def of_power(runs: int, seed: int, pool: ProcessPoolExecutor) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=400)
+    parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--rows", default="100,200,400,800")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
