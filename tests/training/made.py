@@ -12,7 +12,8 @@ from edgeft.pipeline.stage import Inputs, Work
 from edgeft.progress import Listener, silent
 from edgeft.stages import data as data_stage
 from edgeft.training.arguments import Settings
-from edgeft.training.run import Job, Result, train
+from edgeft.training.opened import Job
+from edgeft.training.run import Result, train
 
 ROOMS = ("kitchen", "bedroom", "bath", "hall")
 
