@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edgeft.pipeline.stage import Target
     from edgeft.training.lr_find import Found, Point
 
-LINES, BARS = 24, 34  # of the curve in the terminal
+LINES, BARS = 24, 30  # of the curve in the terminal
 SOURCE = "Smith 2015, arXiv:1506.01186, and 2018, arXiv:1803.09820"
 
 
@@ -129,9 +129,9 @@ def _page(found: Found, rate: float, place: Path, title: str) -> bool:
 def _suggestions(found: Found) -> Iterator[tuple[str, float, str]]:
     """(name, rate, what it means) of each suggestion there is."""
     if found.steepest is not None:
-        yield "steepest", found.steepest, "the loss falls fastest here: a rate to begin with"
+        yield "steepest", found.steepest, "a rate to begin with: the loss falls fastest"
     if found.most is not None:
-        yield "a tenth of the lowest", found.most, "the loss is lowest at ten times this: about the most a run bears"
+        yield "lowest / 10", found.most, "about the most that a run bears"
 
 
 def _table(found: Found, target: Target, rate: float, place: Path | None) -> Mapping[str, Any]:
@@ -163,7 +163,7 @@ def _lines(found: Found, rate: float) -> Iterator[str]:
     if found.steepest is None:
         yield "the loss fell at no rate: there is nothing to suggest"
     yield f"the recipe has {rate:.2g}"
-    yield f"read off the smoothed loss as by {SOURCE}"
+    yield "range test (Smith 2015, arXiv:1506.01186), read off the smoothed loss"
 
 
 def _marked(found: Found, rate: float) -> Iterator[tuple[Point, str]]:

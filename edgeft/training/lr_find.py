@@ -59,7 +59,6 @@ class Sweep:
     diverged: bool = False
     _mean: float = 0.0
     _best: float = math.inf
-    _first: float = math.inf
 
     def factor(self, step: int) -> float:
         """What the highest rate is multiplied by in a step, counted from 0."""
@@ -70,17 +69,15 @@ class Sweep:
 
     def told(self, step: int, loss: float) -> bool:
         """Take the loss of a step (counted from 1); whether the training has diverged: the loss is no number, or its
-        trailing average is above where it began and four times the lowest so far."""
+        trailing average is four times the lowest so far."""
         self.losses.append(loss)
         if not math.isfinite(loss):
             self.diverged = True
             return True
         self._mean = _TRAILING * self._mean + (1 - _TRAILING) * loss
         mean = self._mean / (1 - _TRAILING ** len(self.losses))
-        if len(self.losses) == 1:
-            self._first = mean
         self._best = min(self._best, mean)
-        self.limit = max(_TIMES * self._best, self._first)
+        self.limit = _TIMES * self._best
         self.diverged = mean > self.limit
         return self.diverged
 
@@ -110,7 +107,8 @@ def find(job: Job, *, low: float, high: float, steps: int) -> Found:
     )  # fmt: skip
     sweep = Sweep(low, high, steps)
     with opened(replace(job, settings=settings)) as made:
-        schedule = Schedule(steps, frozenset(), save_every=steps + 1)
+        tokens = [0] * (steps + 1)  # no speed is told: there is none to keep
+        schedule = Schedule(steps, frozenset(), save_every=steps + 1, tokens=tokens)
         watch = Watch(schedule, job.listen, high, judge=sweep.told)
         task = Task(
             made.tuned.model, made.objective, made.batches, None, watch, job.scratch, "", made.device, settings,
