@@ -1,4 +1,4 @@
-"""The range test: on a quadratic whose point of divergence is known, on curves that suggest nothing, on a tiny model."""
+"""The range test: on a quadratic whose point of divergence is known, on curves that suggest nothing, on a model."""
 
 from __future__ import annotations
 
