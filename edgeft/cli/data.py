@@ -59,9 +59,10 @@ def _tokenizer(recipe: Recipe, dataset: Artifact) -> Any:
     from edgeft.files import read_json
     from edgeft.models.base import resolve
     from edgeft.models.tokenizer import load_tokenizer
+    from edgeft.stages.targets import base_ref
 
     template = read_json(dataset.file("stats.json"))["chat_template"]
-    return load_tokenizer(resolve(recipe.base_model, relative_to=recipe.folder), chat_template=template)
+    return load_tokenizer(resolve(base_ref(recipe), relative_to=recipe.folder), chat_template=template)
 
 
 def _colours() -> bool:
