@@ -7,6 +7,7 @@ turns, each round with another seed:
     trl         `SFTTrainer` + peft as a short script has them: every setting its default but those named above
     trl-lean    the same without what its defaults cost on a CPU: no gradient checkpointing, no bfloat16
     edgeft      the recipe's defaults
+    edgeft-bf16  with compute_dtype: bfloat16, which TRL computes in by default: what that gains depends on the CPU
     edgeft-packed  with sample_packing
 
 The rows are those of the quickstart with one answer each, with sentences before the question so that their lengths are
@@ -35,7 +36,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 DATA = ROOT / "recipes" / "data" / "household"
-SIDES = ("trl", "trl-lean", "edgeft", "edgeft-packed")
+SIDES = ("trl", "trl-lean", "edgeft", "edgeft-bf16", "edgeft-packed")
 RANK, ALPHA, RATE, BATCH, LENGTH = 16, 32, 1e-3, 8, 384
 VALIDATION = 100  # rows
 
@@ -130,7 +131,9 @@ def run_trl(folder: Path, out: Path, epochs: float, seed: int, *, lean: bool) ->
     return {**timed.found, "steps": trainer.state.global_step}
 
 
-def run_edgeft(folder: Path, out: Path, epochs: float, seed: int, *, data: str) -> dict[str, float]:
+def run_edgeft(
+    folder: Path, out: Path, epochs: float, seed: int, *, data: str, dtype: str = "auto"
+) -> dict[str, float]:
     import edgeft.training.run as run
     from edgeft.training.arguments import Settings
     from edgeft.training.opened import Job
@@ -148,6 +151,7 @@ def run_edgeft(folder: Path, out: Path, epochs: float, seed: int, *, data: str) 
     settings = Settings(
         adapter="lora", lora_r=RANK, lora_alpha=ALPHA, learning_rate=RATE, num_epochs=epochs, seed=seed,
         micro_batch_size=_sequences(folder, data), lr_scheduler="linear", warmup_ratio=0.0,
+        compute_dtype=dtype,
     )  # fmt: skip
     adapter, scratch = out / "adapter", out / "scratch"
     adapter.mkdir()
@@ -186,7 +190,9 @@ def side(name: str, folder: Path, out: Path, epochs: float, seed: int) -> dict[s
     if name.startswith("trl"):
         found = run_trl(folder, out, epochs, seed, lean=name == "trl-lean")
     else:
-        found = run_edgeft(folder, out, epochs, seed, data=f"{name}-data")
+        dtype = "bfloat16" if name == "edgeft-bf16" else "auto"
+        data = "edgeft-packed-data" if name == "edgeft-packed" else "edgeft-data"
+        found = run_edgeft(folder, out, epochs, seed, data=data, dtype=dtype)
     whole = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     figures = json.loads((folder / "edgeft-data" / "stats.json").read_text())["splits"]["train"]
