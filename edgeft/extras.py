@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+from types import ModuleType
 
 from edgeft.errors import MissingError
 
@@ -65,6 +67,20 @@ def require(extra: str) -> None:
     absent = missing(extra)
     if absent:
         raise MissingError(f"this needs {', '.join(absent)}", do=f"pip install 'edgeft[{extra}]'")
+
+
+def imported(name: str) -> ModuleType:
+    """A module of an extra, imported without what it says on the way: bitsandbytes warns of a package that it would
+    like to have, before anybody could have told it to be quiet. The level of its logger is put back."""
+    import logging
+
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        return importlib.import_module(name)
+    finally:
+        logger.setLevel(level)
 
 
 def version(distribution: str) -> str | None:

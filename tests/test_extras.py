@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import tomllib
 from pathlib import Path
@@ -66,3 +67,17 @@ def test_a_missing_extra_names_the_command(monkeypatch: pytest.MonkeyPatch) -> N
         extras.require("gguf")
     assert str(caught.value) == "this needs no-such-package\npip install 'edgeft[gguf]'"
     assert caught.value.exit_code == 3
+
+
+def test_a_module_that_talks_while_it_is_imported_is_not_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "talkative.py").write_text(
+        "import logging\nlogging.getLogger('talkative.deep').warning('install more')\n"
+        "logging.getLogger('talkative.deep').error('broken')\nvalue = 3\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert extras.imported("talkative").value == 3
+    assert caplog.messages == ["broken"]
+    logging.getLogger("talkative.deep").warning("heard again")
+    assert caplog.messages == ["broken", "heard again"]

@@ -55,8 +55,8 @@ def test_help_needs_next_to_nothing(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["init", "check", "plan", "run", "report", "data", "train", "merge", "eval", "export", "verify", "chat", "runs",
-     "doctor"],
+    ["init", "check", "plan", "run", "report", "data", "lr-find", "train", "merge", "eval", "export", "verify", "chat",
+     "runs", "doctor"],
 )  # fmt: skip
 def test_help_of_each_command_is_light(command: str) -> None:
     assert tops(imported([command, "--help"])) & HEAVY == set()

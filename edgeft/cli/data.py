@@ -12,7 +12,6 @@ from edgeft.cli.options import Group, json_option, print_json, recipe_argument, 
 
 if TYPE_CHECKING:
     from edgeft.artifact import Artifact
-    from edgeft.cli.project import Opened
     from edgeft.recipe import Recipe
 
 BARS = 30  # columns of the longest bar of the histogram
@@ -32,7 +31,7 @@ def command() -> None:
 @json_option
 def show_command(recipe: Path, split: str, start: int, rows: int, overrides: tuple[str, ...], as_json: bool) -> None:
     """Show rows of RECIPE rendered and tokenized; what is trained on is marked (in colour in a terminal)."""
-    from edgeft.cli.project import open_project
+    from edgeft.cli.project import built, open_project
     from edgeft.cli.quiet import quiet_libraries
     from edgeft.data.show import shown
     from edgeft.data.store import LABELS
@@ -41,7 +40,7 @@ def show_command(recipe: Path, split: str, start: int, rows: int, overrides: tup
 
     quiet_libraries(debug=click.get_current_context().find_root().obj.debug)
     opened = open_project(recipe, overrides)
-    dataset = _dataset(opened)
+    dataset = built(opened, ["data"])["data"]
     if f"{split}.parquet" not in dataset.files:
         raise DataError(f"the recipe has no {split} rows", where=recipe)
     labels = read_json(dataset.file(LABELS)) if LABELS in dataset.files else []
@@ -55,33 +54,15 @@ def show_command(recipe: Path, split: str, start: int, rows: int, overrides: tup
     click.echo("trained on: " + (click.style("this", fg="green") if _colours() else "⟦this⟧"))
 
 
-def _dataset(opened: Opened) -> Artifact:
-    """The recipe's dataset, built now when it is not up to date. stdout stays free for what was asked for."""
-    from edgeft.cli.console import reporter
-    from edgeft.pipeline import Options, run
-
-    with reporter(to_stderr=True) as events:
-        result = run(
-            opened.targets,
-            opened.project,
-            Options(["data"]),
-            lambda event: None if event.artifact is not None and not event.seconds else events(event),
-        )
-    if result.error is not None:
-        raise result.error
-    done = result["data"]
-    assert done.artifact is not None
-    return done.artifact
-
-
 def _tokenizer(recipe: Recipe, dataset: Artifact) -> Any:
     """The tokenizer with the template that the data target used."""
     from edgeft.files import read_json
     from edgeft.models.base import resolve
     from edgeft.models.tokenizer import load_tokenizer
+    from edgeft.stages.targets import base_ref
 
     template = read_json(dataset.file("stats.json"))["chat_template"]
-    return load_tokenizer(resolve(recipe.base_model, relative_to=recipe.folder), chat_template=template)
+    return load_tokenizer(resolve(base_ref(recipe), relative_to=recipe.folder), chat_template=template)
 
 
 def _colours() -> bool:
@@ -123,12 +104,12 @@ def _runs(tokens: Iterable[Mapping[str, Any]]) -> Iterable[tuple[bool, str]]:
 @json_option
 def stats_command(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Rows, tokens, lengths, duplicates and leakage of RECIPE's data, and what its sequence_len does to it."""
-    from edgeft.cli.project import open_project
+    from edgeft.cli.project import built, open_project
     from edgeft.cli.quiet import quiet_libraries
     from edgeft.files import read_json
 
     quiet_libraries(debug=click.get_current_context().find_root().obj.debug)
-    stats = read_json(_dataset(open_project(recipe, overrides)).file("stats.json"))
+    stats = read_json(built(open_project(recipe, overrides), ["data"])["data"].file("stats.json"))
     if as_json:
         print_json(stats)
         return

@@ -24,6 +24,7 @@ COMMANDS: Table = {
     "run": Row("edgeft.cli.run:command", "Build a recipe's targets, like make."),
     "report": Row("edgeft.cli.report:command", "Write a recipe's HTML report again, and open it."),
     "data": Row("edgeft.cli.data:command", "See the data as the model will see it."),
+    "lr-find": Row("edgeft.cli.lr_find:command", "Find a learning rate: a range test of a recipe."),
     "train": Row("edgeft.cli.train:command", "Tune a base model on a dataset."),
     "merge": Row("edgeft.cli.merge:command", "Fold an adapter into its base model."),
     "eval": Row("edgeft.cli.evaluate:command", "Ask any artifact a suite of questions and score it."),

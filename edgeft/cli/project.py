@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from edgeft.artifact import Artifact
     from edgeft.pipeline.project import Project
     from edgeft.pipeline.stage import Target
     from edgeft.recipe import Recipe
@@ -37,3 +38,26 @@ def open_project(path: Path, overrides: Sequence[str] = ()) -> Opened:
     info = RecipeInfo(recipe.name, str(path), recipe.path.read_text(encoding="utf-8"), tuple(overrides))
     project = Project(Path.cwd(), info, STAGES, base, base=recipe.folder)
     return Opened(recipe, targets_of(recipe), project)
+
+
+def built(opened: Opened, names: Sequence[str]) -> dict[str, Artifact]:
+    """The artifacts of some targets, built now when they are not up to date. stdout stays free for what was asked
+    for."""
+    from edgeft.cli.console import reporter
+    from edgeft.pipeline import Options, run
+
+    with reporter(to_stderr=True) as events:
+        result = run(
+            opened.targets,
+            opened.project,
+            Options(names),
+            lambda event: None if event.artifact is not None and not event.seconds else events(event),
+        )
+    if result.error is not None:
+        raise result.error
+    found = {}
+    for name in names:
+        done = result[name].artifact
+        assert done is not None
+        found[name] = done
+    return found

@@ -10,15 +10,16 @@ from bisect import insort
 from collections.abc import Sequence
 
 
-def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Indices of rows by sequence: longest row first, each into the fullest sequence it still fits (best fit
-    decreasing).
+def pack(lengths: Sequence[int], capacity: int, *, as_given: bool = False) -> list[list[int]]:
+    """Indices of rows by sequence: each row into the fullest sequence it still fits, the longest first (best fit
+    decreasing) or, with `as_given`, in the order given: rows of one sequence are then not of like length.
 
     No row is split; a row longer than `capacity` is a ValueError. O(n log n); the same lengths give the same sequences.
     """
     bins: list[list[int]] = []
     free: list[tuple[int, int]] = []  # (free tokens, sequence), ascending
-    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+    order = range(len(lengths)) if as_given else sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    for index in order:
         length = lengths[index]
         if length > capacity:
             raise ValueError(f"row {index} has {length} tokens, more than {capacity}")

@@ -110,14 +110,17 @@ def length_figures(lengths: Sequence[int]) -> dict[str, Any]:
 
 def packing_figures(lengths: Sequence[int], sequence_len: int) -> dict[str, Any]:
     """What packing does: how many sequences of `sequence_len` the rows fill, and how full they are. `padded` is the
-    share of tokens that would be padding without it, rows of like length together (batches of eight)."""
+    share of tokens that would be padding in batches of eight random rows."""
+    import random
+
     from edgeft.data.packing import pack
 
-    bins = pack(lengths, sequence_len)
+    mixed = list(lengths)
+    random.Random(0).shuffle(mixed)
+    bins = pack(mixed, sequence_len, as_given=True)
     filled = sum(lengths) / (len(bins) * sequence_len) if bins else 0.0
-    ordered = sorted(lengths)
-    batches = [ordered[at : at + 8] for at in range(0, len(ordered), 8)]
-    room = sum(batch[-1] * len(batch) for batch in batches)
+    batches = [mixed[at : at + 8] for at in range(0, len(mixed), 8)]
+    room = sum(max(batch) * len(batch) for batch in batches)
     return {
         "sequences": len(bins),
         "filled": round(filled, 4),

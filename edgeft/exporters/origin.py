@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeft.exporters import ExportSource
+from edgeft.models import grown
 from edgeft.models.base import reference_of
 
 _MOST = 1 << 18  # bytes of a README or LICENSE that are looked at
@@ -64,9 +65,10 @@ def origin_of(source: ExportSource) -> Origin:
 
 def _public(base: Path, base_ref: str) -> str:
     """The reference without anything about this machine: the hub's name only for what lies in the hub's cache."""
+    base_ref = grown.split(base_ref)[0]
     if base_ref.startswith("builtin:"):
         return base_ref
-    known = reference_of(base)
+    known = grown.split(reference_of(base))[0]
     parts = known.split("/")
     if known.startswith("builtin:"):
         return known

@@ -1,4 +1,5 @@
 """What `base_model:` names: `builtin:NAME`, a folder, or a hub id; resolved to a local folder of safetensors and JSON.
+Behind it tokens to add may stand (`edgeft.models.grown`).
 
 Called by the pipeline (fingerprint of a "model" source), by runtimes and by stages. Imports nothing heavy; a hub id
 that is not in the local cache is downloaded only by `fetch`.
@@ -15,6 +16,7 @@ from pathlib import Path
 from edgeft import extras
 from edgeft.errors import ModelError
 from edgeft.files import is_lfs_pointer
+from edgeft.models import grown
 from edgeft.registry import suggestion
 
 BUILTIN = Path(__file__).parent / "builtin"
@@ -40,6 +42,9 @@ def builtin_names() -> list[str]:
 
 def find(ref: str, *, relative_to: Path | None = None) -> Base:
     """Take a reference apart without any network. A `ModelError` for a builtin or folder that is not there."""
+    original, tokens = grown.split(ref)
+    if tokens:
+        return _find_grown(ref, find(original, relative_to=relative_to), tokens)
     if ref.startswith("builtin:"):
         name = ref.removeprefix("builtin:")
         if name not in builtin_names():
@@ -55,6 +60,14 @@ def find(ref: str, *, relative_to: Path | None = None) -> Base:
         )
     name, _, revision = ref.partition("@")
     return _find_in_cache(ref, name, revision or "main")
+
+
+def _find_grown(ref: str, original: Base, tokens: Sequence[str]) -> Base:
+    """One that has been made is a folder; one that has not is as one that has to be fetched."""
+    place = grown.place_of(original.folder, tokens) if original.folder is not None else None
+    if place is not None and (place / grown.GROWN).is_file():
+        return Base(ref, "folder", place)
+    return Base(ref, "hub", None)
 
 
 def _find_in_cache(ref: str, name: str, revision: str) -> Base:
@@ -120,7 +133,11 @@ def _check_pointers(weights: Sequence[Path]) -> None:
 
 
 def resolve(ref: str, *, relative_to: Path | None = None) -> Path:
-    """The local folder of a base model: found, downloaded when it is a hub id that is not cached, checked."""
+    """The local folder of a base model: found, downloaded when it is a hub id that is not cached, checked; made when
+    tokens are to be added."""
+    original, tokens = grown.split(ref)
+    if tokens:
+        return grown.grow(resolve(original, relative_to=relative_to), ref, tokens)
     base = fetch(find(ref, relative_to=relative_to))
     check(base)
     assert base.folder is not None
@@ -130,6 +147,9 @@ def resolve(ref: str, *, relative_to: Path | None = None) -> Path:
 def reference_of(folder: Path) -> str:
     """How a recipe would name the base in a local folder: builtin:NAME, a hub id (from the cache's layout), else the
     folder's own name: nothing about where it lies on this machine."""
+    known = grown.reference_of(folder)
+    if known is not None:
+        return known
     path = folder.resolve()
     if path.parent == BUILTIN.resolve():
         return f"builtin:{path.name}"

@@ -92,6 +92,7 @@ def open_base(
     `ModelError` for pickles, LFS pointers, remote code, missing, left-over, misshapen or NaN weights.
     """
     extras.require("train")
+    extras.imported("bitsandbytes")  # before transformers and peft import it
     bases.check(bases.Base(str(folder), "folder", folder))
     device = pick_device(device)
     dtype = pick_dtype(dtype, device)
@@ -243,9 +244,9 @@ def _others(names: list[str]) -> str:
 def _settle_four_bit(model: Any, how: Quantization, *, dense: bool) -> Quantization:
     """Name the 4-bit weights; with `dense`, put their dequantized values in place where memory allows."""
     import torch
-    from bitsandbytes.nn import Linear4bit
 
-    found = [(name, module) for name, module in model.named_modules() if isinstance(module, Linear4bit)]
+    kind = extras.imported("bitsandbytes").nn.Linear4bit
+    found = [(name, module) for name, module in model.named_modules() if isinstance(module, kind)]
     if not found:
         raise ModelError("no layer of this model can be held in 4 bits", do="write adapter: lora instead of qlora")
     for _, module in found:
@@ -264,9 +265,12 @@ def _settle_four_bit(model: Any, how: Quantization, *, dense: bool) -> Quantizat
 def _dequantized(module: Any, dtype: torch.dtype) -> torch.nn.Linear:
     """A plain linear layer with the values that a 4-bit one computes with."""
     import torch
-    from bitsandbytes import functional
 
-    values = functional.dequantize_4bit(module.weight.data, module.weight.quant_state).to(dtype)
+    values = (
+        extras.imported("bitsandbytes")
+        .functional.dequantize_4bit(module.weight.data, module.weight.quant_state)
+        .to(dtype)
+    )
     linear = torch.nn.Linear(module.in_features, module.out_features, bias=False, device="meta")
     linear.weight = torch.nn.Parameter(values, requires_grad=False)
     if module.bias is not None:

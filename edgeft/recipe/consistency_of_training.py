@@ -45,7 +45,20 @@ def training_faults(recipe: Recipe) -> Iterator[RecipeError]:
         yield from _adapter(phase, fault)
         yield from _objective(phase, fault)
         yield from _chain(recipe.phases, index, fault)
+    yield from _tokens(recipe)
     yield from _shipped(recipe)
+
+
+def _tokens(recipe: Recipe) -> Iterator[RecipeError]:
+    for index, token in enumerate(recipe.added_tokens):
+        where = recipe.location_of(f"added_tokens.{index}")
+        if token in recipe.added_tokens[:index]:
+            yield RecipeError(f"added_tokens names {token!r} twice", where=where, do="leave one out")
+        elif token.strip() != token:
+            yield RecipeError(f"the added token {token!r} begins or ends with blanks", where=where, do="leave them out")
+    if recipe.added_tokens and recipe.train.objective == "distill":
+        what = "a teacher knows nothing of added tokens, and distill asks it about every one"
+        yield RecipeError(what, where=recipe.location_of("added_tokens"), do="leave them out, or write objective: sft")
 
 
 class _Place:
@@ -190,8 +203,10 @@ def _shipped(recipe: Recipe) -> Iterator[RecipeError]:
         if train.use_dora:
             do = "export gguf-… (merged) instead, or leave use_dora out"
             yield RecipeError(f"{name}: llama.cpp's adapters have no DoRA magnitudes", where=where, do=do)
-        if train.trainable_tokens:
-            do = "export gguf-… (merged) instead, or leave trainable_tokens out"
+        if train.trainable_tokens or recipe.added_tokens:
+            do = (
+                f"export gguf-… (merged) instead, or leave {'added' if recipe.added_tokens else 'trainable'}_tokens out"
+            )
             yield RecipeError(f"{name}: llama.cpp's adapters have no trained tokens", where=where, do=do)
         if train.adapter == "full":
             yield RecipeError(f"{name}: full fine-tuning has no adapter", where=where, do="export gguf-… instead")

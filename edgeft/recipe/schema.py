@@ -335,6 +335,9 @@ class Recipe(Section):
     """A whole recipe. It remembers the file it came from: see `path`, `location_of`."""
 
     base_model: Text = Field(description="`builtin:NAME`, a folder (relative to the recipe), or a hub id")
+    added_tokens: list[Text] = Field(
+        [], description="tokens that the base model does not have: added to its vocabulary, their rows trained"
+    )
     seed: int = Field(0, ge=0, lt=2**32, description="of splits, initial adapter weights and the order of rows")
     data: DataSection = Field(description="what the model learns from, and what it is judged on")
     train: Phase = Field(default_factory=lambda: Phase(), description="how the adapter is trained, or a list of phases")

@@ -13,7 +13,7 @@ from edgeft.recipe.schema import DataSection, DatasetEntry
 if TYPE_CHECKING:
     from edgeft.data.rows import Entry
 
-VERSION = 2
+VERSION = 3
 
 
 class Params(DataSection):

@@ -133,7 +133,13 @@ def _training(recipe: Recipe, phase: Phase, shape: Shape, machine: Machine) -> E
         vram=(total if known else None) if on_gpu else None,
         disk=written if full else adapter,
         seconds=START_SECONDS + operations / machine.speed(shape) if known else None,
-        exact=not (phase.objective in HEADS or phase.trainable_tokens or phase.use_dora or _grows(recipe, phase)),
+        exact=not (
+            phase.objective in HEADS
+            or recipe.added_tokens
+            or phase.trainable_tokens
+            or phase.use_dora
+            or _grows(recipe, phase)
+        ),
     )
 
 

@@ -27,6 +27,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from edgeft import datafiles
+from edgeft.models import grown
 from edgeft.pipeline.plan import stage_of
 from edgeft.pipeline.stage import Source, Target
 from edgeft.recipe.check import suite_files
@@ -95,7 +96,7 @@ def _train(recipe: Recipe) -> Iterator[Target]:
         if before is not None:
             inputs["adapter"] = before
         fields = {key: value for key, value in _fields(phase).items() if key not in ("name", "data")}
-        fields |= {"seed": recipe.seed, "base_model": recipe.base_model}
+        fields |= {"seed": recipe.seed, "base_model": base_ref(recipe)}
         yield Target(name, "train", params_of("train", **fields), inputs=inputs, sources=_train_sources(recipe, phase))
         before = name
 
@@ -294,8 +295,13 @@ def _after(recipe: Recipe) -> tuple[str, ...]:
     return ("gate",) if any(gate.scope is None for gate in recipe.gates) else ()
 
 
+def base_ref(recipe: Recipe) -> str:
+    """The reference of what is tuned: the base model, with the tokens that are added to it."""
+    return grown.joined(recipe.base_model, recipe.added_tokens)
+
+
 def _base(recipe: Recipe) -> Source:
-    return Source("model", recipe.base_model)
+    return Source("model", base_ref(recipe))
 
 
 def _suite_files(suites: dict[str, Suite]) -> dict[str, Source]:

@@ -3,7 +3,7 @@ only joins; see `edgeft.training.run`."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -11,7 +11,10 @@ from edgeft.artifact import Outcome
 from edgeft.pipeline.stage import Inputs, Work
 from edgeft.recipe.training import TrainSection
 
-VERSION = 2
+if TYPE_CHECKING:
+    from edgeft.training.opened import Job
+
+VERSION = 3
 
 
 class Params(TrainSection):
@@ -22,19 +25,16 @@ class Params(TrainSection):
     previous: Literal["carry", "merge"] = Field("carry", description="what becomes of an earlier phase's adapter")
 
 
-def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
-    """Train. inputs data, adapter (of an earlier phase); sources base (model), teacher (model), rewards.N."""
-    from edgeft.data.told import told
-    from edgeft.files import read_json, write_json
+def job_of(params: Params, inputs: Inputs, work: Work) -> Job:
+    """What `edgeft.training` is told. inputs data, adapter (of an earlier phase); sources base (model), teacher
+    (model), rewards.N."""
     from edgeft.models.base import reference_of
-    from edgeft.models.identity import TRAINING
     from edgeft.training.arguments import Settings
-    from edgeft.training.board import FOLDER
-    from edgeft.training.run import SPEED, Job, train
+    from edgeft.training.opened import Job
 
     base, previous = inputs.sources["base"], inputs.get("adapter")
     fields = {name: _plain(getattr(params, name)) for name in type(params).model_fields if name != "base_model"}
-    job = Job(
+    return Job(
         base=base,
         base_ref=params.base_model or reference_of(base),
         dataset=inputs["data"].path,
@@ -46,7 +46,17 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
         previous=previous.path if previous else None,
         files={role: path for role, path in inputs.sources.items() if role != "base"},
     )
-    result = train(job)
+
+
+def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
+    """Train; see `job_of`."""
+    from edgeft.data.told import told
+    from edgeft.files import read_json, write_json
+    from edgeft.models.identity import TRAINING
+    from edgeft.training.board import FOLDER
+    from edgeft.training.run import SPEED, train
+
+    result = train(job_of(params, inputs, work))
     record = work.folder / TRAINING
     write_json(record, {**read_json(record), **told(inputs["data"].path)})
     logs = sorted(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeft.errors import InputError, ModelError
+from edgeft.models import grown
 from edgeft.models.open import open_adapter, quantization_of
 from edgeft.models.tokenizer import first_line
 from edgeft.training import start
@@ -59,7 +60,7 @@ def make(
         return Tuned(tuned)
     if previous is not None:
         model = _folded(model, previous)
-    tuned = _fresh(model, settings, tokenizer)
+    tuned = _fresh(model, settings, base, tokenizer)
     subtracted = {}
     if settings.lora_init in start.MOVING:
         subtracted = {name: tensor.detach().cpu().clone() for name, tensor in values(tuned).items() if ".lora_" in name}
@@ -90,11 +91,10 @@ def put(model: Any, tensors: Mapping[str, Any]) -> None:
     set_peft_model_state_dict(model, dict(tensors))
 
 
-def _fresh(model: Any, settings: Settings, tokenizer: Any) -> Any:
+def _fresh(model: Any, settings: Settings, base: Path, tokenizer: Any) -> Any:
     from peft import LoraConfig, get_peft_model
 
     alpha = settings.lora_alpha
-    tokens = token_ids(tokenizer, settings.trainable_tokens) if settings.trainable_tokens else None
     config = LoraConfig(
         r=settings.lora_r,
         lora_alpha=int(alpha) if float(alpha).is_integer() else alpha,
@@ -103,11 +103,9 @@ def _fresh(model: Any, settings: Settings, tokenizer: Any) -> Any:
         use_rslora=settings.use_rslora,
         use_dora=settings.use_dora,
         init_lora_weights=start.peft_name(settings.lora_init),
-        trainable_token_indices={"embed_tokens": tokens} if tokens else None,
+        trainable_token_indices=_trained_rows(model, settings, base, tokenizer) or None,
         task_type="SEQ_CLS" if hasattr(model, "edgeft_labels") else "CAUSAL_LM",
     )
-    if tokens:
-        config.trainable_token_indices = {_embeddings(model): tokens}
     try:
         return get_peft_model(model, config)
     except ValueError as error:
@@ -119,9 +117,20 @@ def _fresh(model: Any, settings: Settings, tokenizer: Any) -> Any:
         ) from None
 
 
-def _embeddings(model: Any) -> str:
-    """The name of the module that holds the input embeddings."""
-    wanted = model.get_input_embeddings()
+def _trained_rows(model: Any, settings: Settings, base: Path, tokenizer: Any) -> dict[str, list[int]]:
+    """Module -> ids of the tokens whose rows are trained: those that the recipe names, of the embeddings (tied ones at
+    both ends); those that were added to the base at both ends, else the model could never say them."""
+    named = token_ids(tokenizer, settings.trainable_tokens) if settings.trainable_tokens else []
+    added = list(grown.tokens_of(base).values())
+    found = {_name_of(model, model.get_input_embeddings()): sorted({*named, *added})}
+    head = model.get_output_embeddings()
+    if head is not None and not model.config.get_text_config().tie_word_embeddings:
+        found[_name_of(model, head)] = sorted(added)
+    return {name: ids for name, ids in found.items() if ids}
+
+
+def _name_of(model: Any, wanted: Any) -> str:
+    """The last part of a module's name."""
     return next(name for name, module in model.named_modules() if module is wanted).rpartition(".")[2]
 
 

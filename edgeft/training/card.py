@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from edgeft.models import grown
+
 _OPENING = """
 ```python
 from peft import PeftModel
@@ -12,6 +14,18 @@ from transformers import AutoModelForCausalLM
 
 model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(BASE), ADAPTER)
 ```
+"""
+_GROWN = """
+```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+base, tokenizer = AutoModelForCausalLM.from_pretrained(BASE), AutoTokenizer.from_pretrained(ADAPTER)
+base.resize_token_embeddings(max(len(tokenizer), base.config.vocab_size), mean_resizing=False)
+model = PeftModel.from_pretrained(base, ADAPTER)
+```
+
+Its base was given the tokens TOKENS; the tokenizer here has them, the adapter their rows.
 """
 
 
@@ -24,7 +38,10 @@ def card(base_ref: str, training: Mapping[str, Any], *, adapter: bool) -> str:
         held = f"in 4 bits ({quantization['quant_type'].upper()}{double})"
     library = "peft" if adapter else "transformers"
     pipeline = "text-classification" if training.get("labels") else "text-generation"
-    opening = _OPENING.replace("ForCausalLM", "ForSequenceClassification") if training.get("labels") else _OPENING
+    base_ref, tokens = grown.split(base_ref)
+    opening = _GROWN.replace("TOKENS", ", ".join(f"`{token}`" for token in tokens)) if tokens else _OPENING
+    if training.get("labels"):
+        opening = opening.replace("ForCausalLM", "ForSequenceClassification")
     return f"""---
 base_model: {base_ref}
 library_name: {library}

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from edgeft.extras import imported
+
 # Starts that take the adapter's first product out of the base's weights: what is written is the change from there.
 MOVING = ("pissa", "olora")
 _EVA_BATCHES = 32
@@ -50,9 +52,7 @@ def _held(layer: Any) -> Any:
     state = getattr(layer.weight, "quant_state", None)
     if state is None:
         return layer.weight.data
-    from bitsandbytes import functional
-
-    return functional.dequantize_4bit(layer.weight.data, state)
+    return imported("bitsandbytes").functional.dequantize_4bit(layer.weight.data, state)
 
 
 def eva(model: Any, batches: Iterable[Mapping[str, Any]]) -> None:

@@ -9,7 +9,8 @@ fused head is used where logits would be large; see `objectives.likelihood`. Cal
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,9 @@ class Task:
     settings: Settings = field(default_factory=Settings)
     board: Board = field(default_factory=lambda: Board(None))
     samples: Any = None  # () -> the model's answers, to be kept in the history
+    rates: Callable[[int], float] | None = (
+        None  # step -> factor of the learning rate, instead of the settings' schedule
+    )
 
 
 class BestWeights:
@@ -75,95 +79,115 @@ def make_trainer(task: Task, arguments: Any) -> Any:
     from transformers import Trainer, TrainerCallback
     from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-    class Callback(TrainerCallback):  # type: ignore[misc]
-        """Ask `Watch` at each step what to do next."""
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            control.should_log = True
-            if task.validation is not None:
-                control.should_evaluate = task.watch.wants_evaluation(state.global_step)
-            control.should_save = task.watch.wants_checkpoint(state.global_step)
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            task.board.add({**(logs or {}), "step": state.global_step})
-            if logs and "loss" in logs:
-                task.watch.step_done(state.global_step, float(logs["loss"]), state.log_history)
-
-        def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if is_patience_over(state.log_history, task.watch.schedule.patience):
-                control.should_training_stop = True
-
-    class Edged(Trainer):  # type: ignore[misc]
-        """Our loss, our validation, our checkpoints."""
-
-        best = BestWeights(task.model)
-
-        def training_step(self, model: Any, inputs: Sequence[Any], num_items_in_batch: Any = None) -> Any:
-            """The parts of a micro-batch one after the other: their gradients add up."""
-            return sum(super(Edged, self).training_step(model, part, num_items_in_batch) for part in inputs)
-
-        def compute_loss(
-            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-        ) -> Any:
-            return task.objective.loss_sum(model, inputs) / num_items_in_batch
-
-        def _get_num_items_in_batch(self, batch_samples: Sequence[Any], device: Any) -> Any:
-            """Items of an optimizer step: its micro-batches weigh by their tokens (or rows), not each the same."""
-            return sum(task.objective.items(part).to(device) for parts in batch_samples for part in parts)
-
-        def floating_point_ops(self, inputs: Any) -> int:
-            return 0  # counts the model's parameters anew for every batch otherwise
-
-        def create_optimizer(self, model: Any = None) -> Any:
-            if self.optimizer is None and task.settings.loraplus_lr_ratio:
-                self.optimizer = _lora_plus(self, task)
-            return super().create_optimizer(model)
-
-        def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-            if "loss" in logs:
-                for name, told in task.objective.figures.items():
-                    if told:
-                        logs[FIGURE + name] = sum(told) / len(told)
-                    told.clear()
-            super().log(logs, start_time)
-
-        def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-            metrics = held_out(self, task)
-            self.log(dict(metrics))
-            if task.samples is not None:
-                self.state.log_history.append({"step": self.state.global_step, "samples": task.samples()})
-            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-            if best_step(self.state.log_history) == self.state.global_step and task.settings.takes_best:
-                self.best.take()
-            return metrics
-
-        def _get_output_dir(self, trial: Any) -> str:
-            return str(task.scratch / checkpoints.PARTIAL)
-
-        def _save_checkpoint(self, model: Any, trial: Any) -> None:
-            name = f"checkpoint-{self.state.global_step}"
-            with checkpoints.writing(task.scratch):
-                files.remove_tree(task.scratch / checkpoints.PARTIAL)
-                super()._save_checkpoint(model, trial)
-                self.best.save(task.scratch / checkpoints.PARTIAL / name)
-                checkpoints.settle(task.scratch, name, task.digest, task.settings.save_total_limit)
-            task.watch.saved, task.watch.saved_step = _now(), self.state.global_step
-
-        def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-            """The adapter only (or the whole model): no model card, no pickled arguments."""
-            assert output_dir is not None
-            Path(output_dir).mkdir(parents=True, exist_ok=True)
-            task.model.save_pretrained(output_dir, safe_serialization=True)
-
-    def single(batches: list[Any]) -> Any:
-        return batches[0]
-
-    trainer = Edged(model=task.model, args=arguments, train_dataset=task.train, data_collator=single)
+    kind: Any = type("Edged", (_Ours, Trainer), {"task": task, "best": BestWeights(task.model)})
+    trainer = kind(model=task.model, args=arguments, train_dataset=task.train, data_collator=_single)
     trainer.model_accepts_loss_kwargs = True  # the loss is already divided by the items of the whole step
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
-    trainer.add_callback(Callback())
+    trainer.add_callback(type("Told", (_Told, TrainerCallback), {"task": task})())
     return trainer
+
+
+def _single(batches: list[Any]) -> Any:
+    """The loader's collation: an item of our data set is a whole micro-batch."""
+    return batches[0]
+
+
+class _Told:
+    """The methods of a `TrainerCallback` that ask `Watch` at each step what to do next."""
+
+    task: Task
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        control.should_log = True
+        if self.task.validation is not None:
+            control.should_evaluate = self.task.watch.wants_evaluation(state.global_step)
+        control.should_save = self.task.watch.wants_checkpoint(state.global_step)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        self.task.board.add({**(logs or {}), "step": state.global_step})
+        if logs and "loss" in logs:
+            self.task.watch.step_done(state.global_step, float(logs["loss"]), state.log_history)
+            if self.task.watch.stopped:
+                control.should_training_stop = True
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if is_patience_over(state.log_history, self.task.watch.schedule.patience):
+            control.should_training_stop = True
+
+
+class _Ours:
+    """The methods of a `Trainer` that are ours: loss, validation, checkpoints. They stand before transformers' own
+    (which is imported only when one is made)."""
+
+    task: Task
+    best: BestWeights
+
+    def training_step(self, model: Any, inputs: Sequence[Any], num_items_in_batch: Any = None) -> Any:
+        """The parts of a micro-batch one after the other: their gradients add up."""
+        step: Any = super().training_step  # type: ignore[misc]
+        return sum(step(model, part, num_items_in_batch) for part in inputs)
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        return self.task.objective.loss_sum(model, inputs) / num_items_in_batch
+
+    def _get_num_items_in_batch(self, batch_samples: Sequence[Any], device: Any) -> Any:
+        """Items of an optimizer step: its micro-batches weigh by their tokens (or rows), not each the same."""
+        return sum(self.task.objective.items(part).to(device) for parts in batch_samples for part in parts)
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        return 0  # counts the model's parameters anew for every batch otherwise
+
+    def create_optimizer(self: Any, model: Any = None) -> Any:
+        if self.optimizer is None and self.task.settings.loraplus_lr_ratio:
+            self.optimizer = _lora_plus(self, self.task)
+        return super().create_optimizer(model)  # type: ignore[misc]
+
+    def create_scheduler(self: Any, num_training_steps: int, optimizer: Any = None) -> Any:
+        if self.lr_scheduler is None and self.task.rates is not None:
+            from torch.optim.lr_scheduler import LambdaLR
+
+            self.lr_scheduler = LambdaLR(self.optimizer if optimizer is None else optimizer, self.task.rates)
+        return super().create_scheduler(num_training_steps, optimizer)  # type: ignore[misc]
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            for name, told in self.task.objective.figures.items():
+                if told:
+                    logs[FIGURE + name] = sum(told) / len(told)
+                told.clear()
+        super().log(logs, start_time)  # type: ignore[misc]
+
+    def evaluate(self: Any, *_: Any, **__: Any) -> dict[str, float]:
+        metrics = held_out(self, self.task)
+        self.log(dict(metrics))
+        if self.task.samples is not None:
+            self.state.log_history.append({"step": self.state.global_step, "samples": self.task.samples()})
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        if best_step(self.state.log_history) == self.state.global_step and self.task.settings.takes_best:
+            self.best.take()
+        return metrics
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self.task.scratch / checkpoints.PARTIAL)
+
+    def _save_checkpoint(self: Any, model: Any, trial: Any) -> None:
+        task: Task = self.task
+        name = f"checkpoint-{self.state.global_step}"
+        with checkpoints.writing(task.scratch):
+            files.remove_tree(task.scratch / checkpoints.PARTIAL)
+            super()._save_checkpoint(model, trial)  # type: ignore[misc]
+            self.best.save(task.scratch / checkpoints.PARTIAL / name)
+            checkpoints.settle(task.scratch, name, task.digest, task.settings.save_total_limit)
+        task.watch.saved, task.watch.saved_step = time.monotonic(), self.state.global_step
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """The adapter only (or the whole model): no model card, no pickled arguments."""
+        assert output_dir is not None
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        self.task.model.save_pretrained(output_dir, safe_serialization=True)
 
 
 def _lora_plus(trainer: Any, task: Task) -> Any:
@@ -238,9 +262,3 @@ def _autocast(trainer: Any, device: str) -> Any:
         return contextlib.nullcontext()
     dtype = torch.bfloat16 if trainer.args.bf16 else torch.float16 if trainer.args.fp16 else None
     return torch.autocast("cuda", dtype=dtype) if dtype else contextlib.nullcontext()
-
-
-def _now() -> float:
-    import time
-
-    return time.monotonic()

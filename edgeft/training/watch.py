@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,6 +123,8 @@ class Watch:
     saved: float = field(default_factory=time.monotonic)
     saved_step: int = 0
     first_step: int | None = None
+    judge: Callable[[int, float], bool] | None = None  # of a range test: told of each step's loss; whether to stop
+    stopped: bool = False
 
     def wants_evaluation(self, step: int) -> bool:
         return step in self.schedule.evaluate_at
@@ -135,18 +137,10 @@ class Watch:
 
     def step_done(self, step: int, loss: float, history: Sequence[Mapping[str, Any]]) -> None:
         """Say where the training is; an `EdgeftError` when the loss is no number any more."""
-        if not math.isfinite(loss):
-            raise EdgeftError(
-                f"the training diverged: the loss of step {step} is {loss}; the last good checkpoint is that of step "
-                f"{self.saved_step}",
-                do=f"lower learning_rate (now {self.learning_rate:g}), or look at the rows with: edgeft data show",
-            )
-        if is_spike(history, loss, self.schedule.spike):
-            raise EdgeftError(
-                f"the loss jumped to {loss:.4f} in step {step}; the last good checkpoint is that of step "
-                f"{self.saved_step}",
-                do=f"lower learning_rate (now {self.learning_rate:g}), or write max_loss_ratio: null to go on",
-            )
+        if self.judge is not None:
+            self.stopped = self.judge(step, loss)
+        else:
+            self._check(step, loss, history)
         now = time.monotonic()
         if self.first_step is None:  # the first step warms caches up: it is not counted into the speed
             self.first_step, self.started = step, now
@@ -162,3 +156,17 @@ class Watch:
             left = (self.schedule.steps - step) / per_second
             values["left"] = f"{int(left) // 60}:{int(left) % 60:02d}"
         self.listen(Progress(step, self.schedule.steps, "step", "training", values))
+
+    def _check(self, step: int, loss: float, history: Sequence[Mapping[str, Any]]) -> None:
+        if not math.isfinite(loss):
+            raise EdgeftError(
+                f"the training diverged: the loss of step {step} is {loss}; the last good checkpoint is that of step "
+                f"{self.saved_step}",
+                do=f"lower learning_rate (now {self.learning_rate:g}), or find one with: edgeft lr-find",
+            )
+        if is_spike(history, loss, self.schedule.spike):
+            raise EdgeftError(
+                f"the loss jumped to {loss:.4f} in step {step}; the last good checkpoint is that of step "
+                f"{self.saved_step}",
+                do=f"lower learning_rate (now {self.learning_rate:g}), or write max_loss_ratio: null to go on",
+            )

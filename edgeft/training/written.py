@@ -17,6 +17,7 @@ from typing import Any
 
 from edgeft import files
 from edgeft.errors import EdgeftError, InputError
+from edgeft.models import grown
 from edgeft.models.adapters import CONFIG, WEIGHTS
 from edgeft.models.identity import TRAINING
 from edgeft.training.adapter import Tuned, values
@@ -27,12 +28,13 @@ Part = tuple[float, Mapping[str, Any], Mapping[str, Any]]  # sign, tensors, conf
 
 
 def write(folder: Path, tuned: Tuned, *, base_ref: str, base: Path, training: Mapping[str, Any]) -> None:
-    """adapter_model.safetensors, adapter_config.json, training.json and a card; or a checkpoint folder instead of the
-    first two. An `EdgeftError` when the values are not finite."""
+    """adapter_model.safetensors, adapter_config.json, training.json and a card, of a base with added tokens its
+    tokenizer; or a checkpoint folder instead of the first two. An `EdgeftError` when the values are not finite."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(values(tuned.model).items())}
     _check_finite(tensors)
     if tuned.is_adapter:
         _adapter(folder, tuned, tensors, base_ref)
+        _tokenizer(folder, base)
     else:
         _model(folder, tuned.model, base)
     files.write_json(folder / TRAINING, training)
@@ -54,6 +56,15 @@ def _adapter(folder: Path, tuned: Tuned, tensors: Mapping[str, Any], base_ref: s
         written, config = side_by_side(parts)
     save_file(dict(sorted(written.items())), folder / WEIGHTS, metadata={"format": "pt"})
     files.write_json(folder / CONFIG, {key: _plain(config[key]) for key in sorted(config)})
+
+
+def _tokenizer(folder: Path, base: Path) -> None:
+    """Beside the adapter, when tokens were added to its base: what other tools need to make that base again."""
+    if not grown.tokens_of(base):
+        return
+    for name in grown.TOKENIZER:
+        if (base / name).is_file():
+            files.write_bytes(folder / name, (base / name).read_bytes())
 
 
 def side_by_side(parts: Sequence[Part]) -> tuple[dict[str, Any], dict[str, Any]]:

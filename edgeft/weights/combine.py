@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import InputError, ModelError
+from edgeft.extras import imported
 from edgeft.files import write_bytes, write_json
 from edgeft.registry import suggestion
 from edgeft.weights.adapter import CONFIG, PREFIX, WEIGHTS, Adapter, Lora, open_adapter
@@ -157,6 +158,8 @@ def _combined(
 def _merged(method: str, tensors: list[torch.Tensor], weights: Sequence[float], density: float | None) -> torch.Tensor:
     """peft's function of a method."""
     import torch
+
+    imported("bitsandbytes")  # before peft does
     from peft.utils import merge_utils
 
     values = torch.tensor(weights)

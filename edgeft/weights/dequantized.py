@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import ModelError
+from edgeft.extras import imported
 from edgeft.weights.deferred import Deferred
 from edgeft.weights.dtypes import SIZES, torch_dtype
 
@@ -71,8 +72,8 @@ class Dequantized(Deferred):
     def _quantized(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Packed codes (two per byte) and the float32 block maxima as the forward pass sees them."""
         import torch
-        from bitsandbytes import functional
 
+        functional = imported("bitsandbytes").functional
         how = self.how
         codes, maxima = [], []
         for chunk in self.base.chunks(self._aligned_rows()):
@@ -112,9 +113,8 @@ def values_of(
 
     absmax: float32, one per block. Used here and by `fourbit`.
     """
-    from bitsandbytes import functional
-
-    state = functional.QuantState(  # type: ignore[no-untyped-call]
+    functional = imported("bitsandbytes").functional
+    state = functional.QuantState(
         absmax=absmax.contiguous(),
         shape=(count // block, block) if count % block == 0 else (count,),
         blocksize=block,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import ModelError
+from edgeft.extras import imported
 from edgeft.weights.deferred import Deferred
 from edgeft.weights.dequantized import BLOCKS, NAMES, values_of
 from edgeft.weights.dtypes import SIZES, torch_dtype
@@ -176,12 +177,11 @@ class FourBitStored(Deferred):
 
     def _maxima(self) -> torch.Tensor:
         """float32 maxima of all blocks."""
-        from bitsandbytes import functional
-
+        functional = imported("bitsandbytes").functional
         absmax = self.absmax.read().reshape(-1)
         if self.nested_absmax is None or self.nested_code is None:
             return absmax.float()
-        state = functional.QuantState(  # type: ignore[no-untyped-call]
+        state = functional.QuantState(
             absmax=self.nested_absmax.read().reshape(-1).float(),
             code=self.nested_code.read().reshape(-1).float(),
             blocksize=self.state.nested_blocksize,

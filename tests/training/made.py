@@ -12,7 +12,8 @@ from edgeft.pipeline.stage import Inputs, Work
 from edgeft.progress import Listener, silent
 from edgeft.stages import data as data_stage
 from edgeft.training.arguments import Settings
-from edgeft.training.run import Job, Result, train
+from edgeft.training.opened import Job
+from edgeft.training.run import Result, train
 
 ROOMS = ("kitchen", "bedroom", "bath", "hall")
 
@@ -30,15 +31,21 @@ def rows(count: int) -> list[dict[str, Any]]:
     return found
 
 
-def write_rows(path: Path, count: int) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows(count)), encoding="utf-8")
+def write_rows(path: Path, count: int, texts: Mapping[str, str] | None = None) -> Path:
+    """Rows as JSONL, words of them replaced by others."""
+    written = "".join(json.dumps(row) + "\n" for row in rows(count))
+    for word, other in (texts or {}).items():
+        written = written.replace(word, other)
+    path.write_text(written, encoding="utf-8")
     return path
 
 
-def make_dataset(folder: Path, base: Path, count: int = 40, **section: Any) -> Path:
+def make_dataset(
+    folder: Path, base: Path, count: int = 40, texts: Mapping[str, str] | None = None, **section: Any
+) -> Path:
     """A dataset artifact's files, made by the data stage (no artifact.json)."""
     folder.mkdir(parents=True)
-    source = write_rows(folder.parent / f"{folder.name}.jsonl", count)
+    source = write_rows(folder.parent / f"{folder.name}.jsonl", count, texts)
     params = data_stage.Params(
         datasets=[{"path": source.name, "type": "messages"}],  # type: ignore[list-item]
         **{"val_set_size": 8, "sequence_len": 128, **section},

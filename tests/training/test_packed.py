@@ -80,9 +80,9 @@ def test_where_packing_is_not_exact_it_is_not_done_and_said(
 ) -> None:
     from edgeft.pipeline.stage import Inputs, Work
     from edgeft.stages import train as stage
-    from edgeft.training import run
+    from edgeft.training import opened
 
-    monkeypatch.setattr(run, "packs_exactly", lambda model: False)
+    monkeypatch.setattr(opened, "packs_exactly", lambda model: False)
     dataset = make_dataset(tmp_path / "made", tiny_llama, sample_packing=True, sequence_len=256)
     found = dataset_artifact(dataset)
     told: list[str] = []

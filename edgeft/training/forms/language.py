@@ -19,8 +19,9 @@ class Language:
     behind it. Rows that share a sequence have positions of their own, which keeps them apart."""
 
     def __init__(self, tokens: Tokens, pad_id: int) -> None:
-        self.names, self.lengths = tokens.names, tokens.lengths
+        self.names = tokens.names
         self._rows = [_shifted(ids, labels) for ids, labels in zip(tokens.ids, tokens.labels, strict=True)]
+        self.lengths = [len(inputs) for inputs, _ in self._rows]
         self._pad = pad_id
 
     def batch(self, sequences: Sequence[tuple[int, ...]]) -> Mapping[str, torch.Tensor]:

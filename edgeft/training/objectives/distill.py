@@ -11,7 +11,7 @@ from edgeft.errors import ModelError
 from edgeft.models.open import open_base
 from edgeft.models.tokenizer import load_tokenizer
 from edgeft.training.objectives import Bound, Context
-from edgeft.training.objectives.likelihood import kept_positions, logits_at
+from edgeft.training.objectives.likelihood import logits_at
 from edgeft.training.objectives.sft import items
 
 if TYPE_CHECKING:
@@ -27,18 +27,17 @@ def bind(context: Context) -> Bound:
         import torch
         from torch.nn.functional import cross_entropy
 
-        kept = kept_positions(batch["targets"])
-        wanted = batch["targets"][:, kept]
-        student = logits_at(model, batch, kept)[wanted != -100]
+        wanted = batch["targets"] != -100
+        student = logits_at(model, batch, wanted)
         with torch.no_grad():
-            told = logits_at(teacher, batch, kept)[wanted != -100]
+            told = logits_at(teacher, batch, wanted)
         width = min(student.shape[-1], told.shape[-1])  # rows of padding behind the vocabulary
         found = divergence(
             student[:, :width], told[:, :width], settings.distill_temperature, reverse=settings.distill_kl == "reverse"
         )
         if not settings.distill_alpha:
             return found
-        own = cross_entropy(student, wanted[wanted != -100], reduction="sum")
+        own = cross_entropy(student, batch["targets"][wanted], reduction="sum")
         return (1 - settings.distill_alpha) * found + settings.distill_alpha * own
 
     return Bound(loss_sum, items)

@@ -127,12 +127,12 @@ def policy_loss(model: Any, batch: Mapping[str, torch.Tensor], advantages: torch
     nothing to do."""
     import torch
 
-    logps, wanted = token_logps(model, batch, batch["targets"], temperature=settings.temperature)
-    mask = (wanted != -100).float()
+    logps = token_logps(model, batch, batch["targets"], temperature=settings.temperature)
+    mask = (batch["targets"] != -100).float()
     each = -(logps - logps.detach()).exp() * advantages[:, None]
     if settings.beta:
         with torch.no_grad(), model.disable_adapter():
-            first = token_logps(model, batch, batch["targets"], temperature=settings.temperature)[0]
+            first = token_logps(model, batch, batch["targets"], temperature=settings.temperature)
         each = each + settings.beta * ((first - logps).exp() - (first - logps) - 1)
     if settings.grpo_loss == "grpo":
         return ((each * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)).mean()

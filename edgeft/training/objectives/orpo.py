@@ -26,12 +26,10 @@ def bind(context: Context) -> Bound:
 def loss(model: Any, batch: Mapping[str, torch.Tensor], beta: float) -> torch.Tensor:
     """Mean loss of a batch: nats per token of prompt and chosen answer, minus beta times the mean log-sigmoid of the
     log odds ratio of the answers' mean likelihoods."""
-    import torch
     from torch.nn.functional import logsigmoid
 
-    logps, every = token_logps(model, batch, batch["every_target"])
-    answer = torch.zeros_like(logps, dtype=torch.bool)
-    answer[:, : batch["targets"].shape[1]] = (batch["targets"] != -100)[:, : logps.shape[1]]
+    every, answer = batch["every_target"], batch["targets"] != -100
+    logps = token_logps(model, batch, every)
     chosen, rejected = ((logps * answer).sum(dim=1) / answer.sum(dim=1)).chunk(2)
     likelihood = logps.chunk(2)[0][every.chunk(2)[0] != -100].mean()
     odds = (chosen - rejected) - (_log1m_exp(chosen) - _log1m_exp(rejected))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from edgeft.training.objectives import Bound, Context
-from edgeft.training.objectives.likelihood import MOST_LOGITS, inputs_of, kept_positions, logits_at
+from edgeft.training.objectives.likelihood import MOST_LOGITS, are_many, inputs_of, logits_at
 
 if TYPE_CHECKING:
     import torch
@@ -31,9 +31,7 @@ def loss_sum(model: Any, batch: Mapping[str, torch.Tensor], *, most_logits: int 
     from torch.nn.functional import cross_entropy
 
     targets = batch["targets"]
-    kept = kept_positions(targets)
-    vocabulary = model.config.get_text_config().vocab_size
-    if targets.shape[0] * kept.numel() * vocabulary > most_logits:
+    wanted = targets != -100
+    if are_many(model, wanted, most_logits):
         return -model(**inputs_of(batch), shift_labels=targets, fused_lm_head=True).log_probs.float().sum()
-    logits = logits_at(model, batch, kept)
-    return cross_entropy(logits.flatten(0, 1), targets[:, kept].flatten(), reduction="sum", ignore_index=-100)
+    return cross_entropy(logits_at(model, batch, wanted), targets[wanted], reduction="sum")
