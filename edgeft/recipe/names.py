@@ -61,6 +61,7 @@ Metric = Literal[
     "json_match",
     "json_valid",
     "json_fields",
+    "tool_calls",
     "token_f1",
     "rouge1",
     "rouge2",
