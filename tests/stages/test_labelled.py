@@ -24,7 +24,9 @@ from edgeft.runtimes import open_any, open_runtime
 from edgeft.runtimes.classifier import open_classifier
 from edgeft.stages import data as data_stage
 from edgeft.stages import eval as eval_stage
+from edgeft.stages import export as export_stage
 from edgeft.stages import gate as gate_stage
+from edgeft.stages import merge as merge_stage
 from edgeft.stages import report as report_stage
 from tests.training.made import run_training
 
@@ -143,6 +145,23 @@ def test_a_head_writes_no_answers(made: Made, tiny_llama: Path, monkeypatch: pyt
     lines = list(files_and_commands({"train": made.artifacts["train"]}, {"train": Path("build/r/train")}, "r"))
     assert "  edgeft eval build/r/train --kind classification --suite ROWS.jsonl" in lines
     assert not any("edgeft chat" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["gguf-q8_0", "lora-f16", "merge"])
+def test_what_holds_a_language_model_cannot_hold_a_head(made: Made, name: str, tmp_path: Path) -> None:
+    format_, _, type_ = name.partition("-")
+    inputs = Inputs({"adapter": made.artifacts["train"]}, {"base": made.base})
+    what = "a merged checkpoint" if name == "merge" else name
+    with pytest.raises(ModelError) as error:
+        if name == "merge":
+            merge_stage.run(merge_stage.Params(), inputs, Work(tmp_path, tmp_path))
+        else:
+            export_stage.run(export_stage.Params(format=format_, type=type_), inputs, Work(tmp_path, tmp_path))
+    said = f"{what} holds a language model, and this adapter puts a head for labels on it"
+    assert str(error.value) == (
+        f"{made.artifacts['train'].path}: {said}\nask it with edgeft eval --kind classification, or open it in peft"
+    )
+    assert not list(tmp_path.iterdir())
 
 
 def test_edgeft_eval_asks_a_head(

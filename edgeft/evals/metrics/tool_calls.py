@@ -1,4 +1,4 @@
-"""Whether an answer makes the tool calls that are expected: the same functions in the same order, the same arguments."""
+"""Whether an answer makes the tool calls that are expected: the same functions in order, the same arguments."""
 
 from __future__ import annotations
 
