@@ -23,7 +23,7 @@ from tools.base import words  # noqa: E402
 FOLDER = ROOT / "recipes" / "data"
 SEED = 11
 SIZES = {"train": 480, "validation": 60, "test": 150}
-LARGER = {"extraction": 900, "citations": 900, "tools": 900}  # training rows of what takes more of them to learn
+LARGER = {"extraction": 900, "citations": 900, "tools": 600}  # training rows of what takes more of them to learn
 Row = dict[str, object]
 
 

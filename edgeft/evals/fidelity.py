@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from edgeft.errors import EdgeftError
@@ -16,10 +17,10 @@ from edgeft.evals import statistics
 from edgeft.evals.awkward import STRINGS, Awkward
 from edgeft.evals.divergence import compare
 from edgeft.evals.encoded import common_prefix, encode
+from edgeft.evals.estimate import Estimate, scaled
 from edgeft.evals.gates import Check, required
 from edgeft.evals.questions import Case
 from edgeft.evals.scores import Row, as_json
-from edgeft.evals.statistics import Estimate
 from edgeft.progress import Listener, Progress, silent
 from edgeft.registry import Row as TableRow
 from edgeft.runtimes.protocol import Runtime
@@ -107,10 +108,10 @@ def _text(
     rendering, tokens = tallies
     for number, case in enumerate(cases, 1):
         question = list(case.messages)
-        whole = [*question, {"role": "assistant", "content": case.expected}]
+        whole, tools = [*question, case.turn], case.tools
         for messages, prompt in ((question, True), (whole, False)):
-            text = reference.render(messages, add_generation_prompt=prompt)
-            shown = _attempt(lambda m=messages, p=prompt: candidate.render(m, add_generation_prompt=p))  # type: ignore[misc]
+            text = reference.render(messages, add_generation_prompt=prompt, tools=tools)
+            shown = _attempt(partial(candidate.render, messages, add_generation_prompt=prompt, tools=tools))
             rendering.add(case.id, text, shown)
             tokens.add(case.id, reference.encode(text), _attempt(lambda t=text: candidate.encode(t)))  # type: ignore[misc]
         listen(Progress(number, len(cases), "row", "rendering and token ids"))
@@ -262,7 +263,7 @@ def figures(fidelity: dict[str, Any]) -> dict[str, Estimate]:
             value, n = float(place[last]), int(place.get("n", place.get("positions", 0)))
             none = (None, None) if "intervals" in place else (value, value)
             low, high = (place.get("intervals") or {}).get(last) or none
-            found[name] = statistics.scaled(value, n, low, high)
+            found[name] = scaled(value, n, low, high)
     return found
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import ModelError
 from edgeft.files import is_lfs_pointer
@@ -82,7 +82,9 @@ class GgufRuntime:
         """The text of token ids, special tokens left out."""
         return self._model.decode(ids) if ids else ""
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
+    def render(
+        self, messages: Sequence[Message], *, add_generation_prompt: bool = False, tools: Sequence[Any] = ()
+    ) -> str:
         source = self._model.metadata("tokenizer.chat_template")
         if source is None:
             raise ModelError("the file has no chat template (tokenizer.chat_template)", where=self._path)
@@ -92,6 +94,7 @@ class GgufRuntime:
             source,
             messages,
             add_generation_prompt=add_generation_prompt,
+            tools=tools,
             variables=variables,
             where=str(self._path),
         )

@@ -70,7 +70,9 @@ class HfRuntime:
         """The text of token ids, special tokens left out."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
+    def render(
+        self, messages: Sequence[Message], *, add_generation_prompt: bool = False, tools: Sequence[Any] = ()
+    ) -> str:
         import jinja2
 
         if not self._tokenizer.chat_template:
@@ -80,6 +82,7 @@ class HfRuntime:
                 list(messages),
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
+                tools=list(tools) or None,
                 strftime_now=strftime_now,
             )
         except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:

@@ -63,13 +63,16 @@ class PlainOnnxRuntime:
         """The text of token ids, special tokens left out."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
+    def render(
+        self, messages: Sequence[Message], *, add_generation_prompt: bool = False, tools: Sequence[Any] = ()
+    ) -> str:
         if self._folder.chat_template is None:
             raise ModelError("the folder has no chat template (chat_template.jinja)", where=self._folder.path)
         return template.render(
             self._folder.chat_template,
             messages,
             add_generation_prompt=add_generation_prompt,
+            tools=tools,
             variables=self._folder.special_tokens,
             where=str(self._folder.path),
         )

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from edgeft.evals.suites import Suite as Questions
     from edgeft.runtimes.protocol import Runtime
 
-VERSION = 3
+VERSION = 4
 FIDELITY = "fidelity.json"
 
 
@@ -43,7 +43,7 @@ class Params(BaseModel):
     suites: dict[str, Suite] = Field({}, description="suites run again on the file")
     checks: list[Gate] = Field([], description="the parsed gate lines of this export")
     undecided: Literal["estimate", "pass", "fail"] = Field(
-        "estimate", description="what a check with too few rows to tell does"
+        "pass", description="what a check with too few rows to tell does"
     )
     latency_rows: int = Field(12, ge=0, description="questions asked again one at a time, to see what one user waits")
     latency_limit: float = Field(5.0, gt=0, description="how long that may take, in s")
@@ -169,7 +169,8 @@ def _gates(
 ) -> list[Check]:
     """The recipe's gates of this export. What could not be measured fails: a file that did not run has no score."""
     from edgeft.evals.fidelity import figures
-    from edgeft.evals.gates import measure, measure_figure, required
+    from edgeft.evals.gates import required
+    from edgeft.evals.measured import measure, measure_figure
 
     measured = figures(dict(found)) if found else {}
     judged: list[Any] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,13 +151,13 @@ def test_a_head_writes_no_answers(made: Made, tiny_llama: Path, monkeypatch: pyt
 @pytest.mark.parametrize("name", ["gguf-q8_0", "lora-f16", "merge"])
 def test_what_holds_a_language_model_cannot_hold_a_head(made: Made, name: str, tmp_path: Path) -> None:
     format_, _, type_ = name.partition("-")
-    inputs = Inputs({"adapter": made.artifacts["train"]}, {"base": made.base})
-    what = "a merged checkpoint" if name == "merge" else name
+    inputs, work = Inputs({"adapter": made.artifacts["train"]}, {"base": made.base}), Work(tmp_path, tmp_path)
+    run: Any = partial(export_stage.run, export_stage.Params(format=format_, type=type_))
+    if name == "merge":
+        run = partial(merge_stage.run, merge_stage.Params())
     with pytest.raises(ModelError) as error:
-        if name == "merge":
-            merge_stage.run(merge_stage.Params(), inputs, Work(tmp_path, tmp_path))
-        else:
-            export_stage.run(export_stage.Params(format=format_, type=type_), inputs, Work(tmp_path, tmp_path))
+        run(inputs, work)
+    what = "a merged checkpoint" if name == "merge" else name
     said = f"{what} holds a language model, and this adapter puts a head for labels on it"
     assert str(error.value) == (
         f"{made.artifacts['train'].path}: {said}\nask it with edgeft eval --kind classification, or open it in peft"
