@@ -60,6 +60,9 @@ def measure(gate: Gate, rows: Sequence[scores.Row], base_rows: Sequence[scores.R
     if not chosen:
         known = scores.suite_names(rows)
         raise InputError(f"{gate.text!r}: nothing was evaluated on {gate.suite!r}", do=suggestion(gate.suite, known))
+    known = scores.metrics_of(chosen)
+    if gate.metric not in known:
+        raise InputError(f"{gate.text!r}: {gate.suite!r} has no {gate.metric}", do=suggestion(gate.metric, known))
     if gate.kind == "level":
         level = scores.level(chosen, gate.metric)
         return Measured(gate, level, level.value, needed=_needed(gate, level, chosen, None, level.value))

@@ -40,7 +40,8 @@ def card(base_ref: str, training: Mapping[str, Any], *, adapter: bool) -> str:
     pipeline = "text-classification" if training.get("labels") else "text-generation"
     base_ref, tokens = grown.split(base_ref)
     opening = _GROWN.replace("TOKENS", ", ".join(f"`{token}`" for token in tokens)) if tokens else _OPENING
-    if training.get("labels"):
+    if training.get("labels"):  # a head of another size than the adapter's would not fit
+        opening = opening.replace("(BASE)", f"(BASE, num_labels={len(training['labels'])})")
         opening = opening.replace("ForCausalLM", "ForSequenceClassification")
     return f"""---
 base_model: {base_ref}
