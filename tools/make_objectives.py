@@ -17,11 +17,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tools import preference_frames as frames  # noqa: E402
-from tools.base import words  # noqa: E402
+from tools.base import corpus, words  # noqa: E402
+from tools.base.skills import cards  # noqa: E402
 
 FOLDER = ROOT / "recipes" / "data"
 SEED = 23
-SPLITS = ("train", "validation", "test")
+REPLAYED = ("reading", "arithmetic", "ordering", "rewriting", "knowledge", "extraction")
 Row = dict[str, object]
 Maker = Callable[[random.Random, str, int], Row]
 
@@ -72,6 +73,12 @@ def shop(rng: random.Random, split: str, place: int) -> Row:
     return {"prompt": row["prompt"], "completion": row["chosen" if label else "rejected"], "label": label}
 
 
+def shop_answer(rng: random.Random, split: str, place: int) -> Row:
+    """The liked answer as one to be written."""
+    row = shop_pair(rng, split, place)
+    return _messages(str(row["prompt"]), str(row["chosen"]))
+
+
 def letters(rng: random.Random, split: str, place: int) -> Row:
     """A customer's complaint, answered kindly and rudely in as many words."""
     kind = sorted(frames.COMPLAINTS)[place % len(frames.COMPLAINTS)]
@@ -95,6 +102,25 @@ def faithful(rng: random.Random, split: str, place: int) -> Row:
     right, wrong = rng.sample(range(3), 2)
     question = rng.choice(asked).format(n=people[right])
     return _pair(f"{' '.join(facts)}\n{question}", chosen[right], chosen[wrong])
+
+
+def replay(rng: random.Random, split: str, place: int) -> Row:
+    """Something that the base can do, training side of its corpus: the right answer over that to another question. Mixed
+    in, such pairs keep what a preference would otherwise cost."""
+    family = REPLAYED[place % len(REPLAYED)]
+    first, other = (corpus.SKILLS[family](rng, "train")[0] for _ in range(2))
+    while other.answer == first.answer:
+        other = corpus.SKILLS[family](rng, "train")[0]
+    return _pair(first.ask, first.answer, other.answer)
+
+
+def notes(rng: random.Random, split: str, place: int) -> Row:
+    """A note in words that the base has not seen, and the JSON object that it means."""
+    kind = sorted(frames.NOTES)[place % len(frames.NOTES)]
+    values = cards._values(rng, "held" if split == "test" else "train")
+    said = rng.choice(frames.NOTES[kind][split]).format(**values)
+    answer = cards.to_json({key: values[key] for key in cards.NOTES[kind][0]})
+    return _messages(rng.choice(cards.TO_JSON).format(s=said), answer)
 
 
 def logbook(rng: random.Random, split: str, place: int) -> Row:
@@ -130,8 +156,9 @@ FILES: dict[str, dict[str, tuple[Maker, str, int]]] = {
         "test": (home, "test", 150),
     },
     "shop": {
-        "train": (shop, "train", 960),
+        "train": (shop, "train", 480),
         "validation": (shop, "validation", 60),
+        "answers": (shop_answer, "test", 150),
         "test": (shop_pair, "test", 150),
     },
     "letters": {
@@ -144,6 +171,12 @@ FILES: dict[str, dict[str, tuple[Maker, str, int]]] = {
         "validation": (faithful, "validation", 60),
         "test": (faithful, "test", 150),
     },
+    "notes": {
+        "train": (notes, "train", 800),
+        "validation": (notes, "validation", 60),
+        "test": (notes, "test", 200),
+    },
+    "replay": {"pairs": (replay, "train", 240)},
     "logbook": {
         "train": (logbook, "train", 300),
         "validation": (logbook, "validation", 40),

@@ -96,6 +96,7 @@ COMPLAINTS = {
                 "There is a crack in the {t}.",
                 "The {t} fell apart on {day}.",
                 "Since {day} the {t} is broken.",
+                "On {day} my {t} stopped.",
             ),
             "validation": ("I found a hole in the {t}.",),
             "test": ("The {t} broke on {day}.", "I see a crack in my {t}.", "My {t} stopped working on {day}."),
@@ -110,6 +111,7 @@ COMPLAINTS = {
                 "I asked for a {c} {t}, this one is not {c}.",
                 "Why is the {t} not {c}?",
                 "The colour is wrong, I need a {c} {t}.",
+                "The {t} I got is not the {c} one.",
             ),
             "validation": ("It is the wrong {t}, mine was {c}.",),
             "test": (
@@ -128,6 +130,7 @@ COMPLAINTS = {
                 "I wait for the {t} since {day}.",
                 "The {t} is late.",
                 "On {day} the {t} did not come.",
+                "My {t} was to come on {day}, where is it?",
             ),
             "validation": ("The {t} is not here, and it is {day}.",),
             "test": ("Since {day} I wait for my {t}.", "My {t} is late, where is it?", "The {t} has still not come."),
@@ -142,6 +145,7 @@ COMPLAINTS = {
                 "The {t} went back on {day}, please pay me.",
                 "You took too much money for the {t}.",
                 "I want my money for the {t}.",
+                "Where is the money for my {t}?",
             ),
             "validation": ("Pay back the money for my {t}.",),
             "test": (
@@ -220,4 +224,48 @@ FACTS = {
             "test": (("The favourite food of {n} is {a}.",), ("What is the favourite food of {n}?",)),
         },
     ),
+}
+
+# grpo: notes in words that the base was not made with; the keys are those of tools/base/skills/cards.py.
+NOTES = {
+    "trip": {
+        "train": (
+            "Our next stop on {day} is {to}, we come from {from}.",
+            "Take me to {to} on {day}, I am in {from}.",
+            "On {day} the way is {from} to {to}.",
+            "From {from} I want to reach {to} by {day}.",
+        ),
+        "validation": ("I fly to {to} from {from} on {day}.",),
+        "test": ("We leave {from} on {day} and drive to {to}.", "Bring us to {to} on {day}, we are in {from}."),
+    },
+    "meeting": {
+        "train": (
+            "{with} wants to talk on {day} at {time}.",
+            "I have to call {with} on {day} at {time}.",
+            "{with} waits for me on {day}, {time}.",
+            "Tea with {with}, {day}, {time}.",
+        ),
+        "validation": ("{with} comes by on {day} at {time}.",),
+        "test": ("Lunch with {with}, {day}, {time}.", "{with} wants to see me on {day} at {time}."),
+    },
+    "purchase": {
+        "train": (
+            "For {price} euros we took {count} {item}.",
+            "{count} {item}, that makes {price} euros.",
+            "I gave {price} euros and got {count} {item}.",
+            "We spent {price} euros on {count} {item}.",
+        ),
+        "validation": ("{price} euros went away for {count} {item}.",),
+        "test": ("They took {price} euros for {count} {item}.", "{count} {item}, and {price} euros are gone."),
+    },
+    "person": {
+        "train": (
+            "My friend {name} is {age} and has a flat in {city}.",
+            "{name} is {age}. The home is {city}.",
+            "I know {name}, {age}, of {city}.",
+            "Here is {name}, {age}, living in {city}.",
+        ),
+        "validation": ("{name} of {city} is {age}.",),
+        "test": ("{name} is {age} and has a house in {city}.", "Meet {name}, {age}, of {city}."),
+    },
 }

@@ -11,7 +11,7 @@ from edgeft.artifact import Outcome
 from edgeft.pipeline.stage import Inputs, Work
 from edgeft.recipe.training import TrainSection
 
-VERSION = 2
+VERSION = 3
 
 
 class Params(TrainSection):
