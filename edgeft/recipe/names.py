@@ -68,6 +68,7 @@ Metric = Literal[
     "chrf",
     "accuracy",
     "accuracy_norm",
+    "pair_accuracy",
     "macro_f1",
     "regex",
     "numeric_match",
