@@ -105,8 +105,8 @@ def faithful(rng: random.Random, split: str, place: int) -> Row:
 
 
 def replay(rng: random.Random, split: str, place: int) -> Row:
-    """Something that the base can do, training side of its corpus: the right answer over that to another question. Mixed
-    in, such pairs keep what a preference would otherwise cost."""
+    """Something that the base can do, training side of its corpus: the right answer over that to another question.
+    Mixed in, such pairs keep what a preference would otherwise cost."""
     family = REPLAYED[place % len(REPLAYED)]
     first, other = (corpus.SKILLS[family](rng, "train")[0] for _ in range(2))
     while other.answer == first.answer:

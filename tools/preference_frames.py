@@ -164,7 +164,10 @@ WRITES = {
 
 # cpt: the logbook of a lighthouse. {n} {m} people, {a} {b} {c} numbers, {t} a time, {d} a thing.
 LOG_BEGINS = {
-    "train": ("Log of the lighthouse, {day}, {t}. Wind {w}, force {f}.", "Lighthouse log, {day}. Watch: {n}. Wind {w}."),
+    "train": (
+        "Log of the lighthouse, {day}, {t}. Wind {w}, force {f}.",
+        "Lighthouse log, {day}. Watch: {n}. Wind {w}.",
+    ),
     "test": ("Log of the lighthouse, {day}, {t}. Keeper on watch: {n}. Wind {w}, force {f}.",),
 }
 LOG_EVENTS = {

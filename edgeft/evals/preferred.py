@@ -25,7 +25,7 @@ KIND = "pairs"
 
 def fits(runtime: Any, suite: Suite) -> None:
     """An `InputError` when a reward model is asked for anything but which answer is better."""
-    if hasattr(runtime, "rewards") and (suite.task or suite.kind != KIND):
+    if isinstance(runtime, RewardModel) and (suite.task or suite.kind != KIND):
         raise InputError(
             f"{runtime.name} is a reward model and writes no answers, which the suite {suite.name!r} asks for",
             do=f"ask it which of two answers is better: kind: {KIND}",
@@ -58,14 +58,10 @@ def _encoded(model: RewardModel, suite: Suite, case: Case, prompt: list[Message]
     if not prompt:
         raise InputError(f"the row {case.id!r} has no question: a reward model values answers to one")
     asked: Any = model  # renders and encodes as a runtime does
-    return encode_text(
-        asked, case.id, rendered(asked, suite, prompt, None), rendered(asked, suite, prompt, answer)
-    )
+    return encode_text(asked, case.id, rendered(asked, suite, prompt, None), rendered(asked, suite, prompt, answer))
 
 
-def _row(
-    suite: Suite, case: Case, prompt: list[Message], items: list[Encoded], values: list[float]
-) -> dict[str, Any]:
+def _row(suite: Suite, case: Case, prompt: list[Message], items: list[Encoded], values: list[float]) -> dict[str, Any]:
     margin = values[0] - values[1]
     return {
         "suite": suite.name,

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-LABELS = ("reward",)  # of the head that `objective: reward` trains
-
 
 class RewardModel:
     """Values of answers.
@@ -90,18 +88,18 @@ class RewardModel:
 def open_reward(base: Path, adapter: Path | None = None, *, device: str = "auto") -> RewardModel:
     """Open a local checkpoint folder with the adapter that brings the head. Without one the head starts as training
     would start it, which knows nothing yet. `ModelError` for what does not fit together."""
-    from edgeft.models.heads import labels_of
+    from edgeft.models.heads import REWARD, labels_of
     from edgeft.models.open import open_base, open_tuned
     from edgeft.models.stops import stop_ids
     from edgeft.models.tokenizer import load_tokenizer
 
     if adapter is None:
-        model = open_base(base, labels=LABELS, device=device)
+        model = open_base(base, labels=REWARD, device=device)
     else:
-        if labels_of(adapter) != LABELS:
+        if labels_of(adapter) != REWARD:
             raise ModelError("this is no reward model", where=adapter, do="train one: see objective: reward")
         model = open_tuned(base, adapter, device=device)
     tokenizer = load_tokenizer(base, adapter=adapter)
     name = "hf" if adapter is None else "hf+adapter"
-    head = HfClassifier(model, tokenizer, LABELS, name=name, where=str(adapter or base))
+    head = HfClassifier(model, tokenizer, REWARD, name=name, where=str(adapter or base))
     return RewardModel(head, tokenizer, stop_ids(base, tokenizer))
