@@ -34,7 +34,7 @@ REQUESTS = {
         "Can the {d} in the {r} be started?",
     ),
 }
-DONE, REFUSED = "Done, the {d} in the {r}.", "Sorry, not the {d} in the {r}."
+DONE, REFUSED = "Done: {d} in the {r}.", "Sorry: {d} in the {r}."
 
 # kto: a shop's answers with their unit, and without. {t} is the thing, {a} the number.
 AMOUNTS = {
