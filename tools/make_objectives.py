@@ -80,12 +80,11 @@ def shop_answer(rng: random.Random, split: str, place: int) -> Row:
 
 
 def letters(rng: random.Random, split: str, place: int) -> Row:
-    """A customer's complaint, answered kindly and rudely in as many words."""
-    kind = sorted(frames.COMPLAINTS)[place % len(frames.COMPLAINTS)]
-    (kind_end, rude_end), said = frames.COMPLAINTS[kind]
+    """A customer's complaint, answered kindly and rudely, one as long as the other."""
+    said = frames.COMPLAINTS[sorted(frames.COMPLAINTS)[place % len(frames.COMPLAINTS)]]
     slots = {"t": rng.choice(words.THINGS), "c": rng.choice(words.COLOURS), "day": rng.choice(words.DAYS)}
     asked = rng.choice(frames.WRITES[split]).format(x=rng.choice(said[split]).format(**slots))
-    return _pair(asked, frames.SORRY + kind_end.format(**slots), frames.RUDE + rude_end.format(**slots))
+    return _pair(asked, frames.SORRY.format(**slots), frames.RUDE.format(**slots))
 
 
 def faithful(rng: random.Random, split: str, place: int) -> Row:

@@ -85,76 +85,67 @@ AMOUNTS = {
 }
 
 # orpo: what a customer complains about, the shop's answer and the rude one.
-SORRY, RUDE = "We are sorry. ", "Your own fault. "
+SORRY, RUDE = (
+    "We are sorry about the {t}. Thank you for the letter.",
+    "The {t} is your problem. Please no more letters.",
+)
 COMPLAINTS = {
-    "broken": (
-        ("You get a new {t}.", "You get no new {t}."),
-        {
-            "train": (
-                "My {t} is broken.",
-                "The {t} does not work.",
-                "There is a crack in the {t}.",
-                "The {t} fell apart on {day}.",
-                "Since {day} the {t} is broken.",
-                "On {day} my {t} stopped.",
-            ),
-            "validation": ("I found a hole in the {t}.",),
-            "test": ("The {t} broke on {day}.", "I see a crack in my {t}.", "My {t} stopped working on {day}."),
-        },
-    ),
-    "colour": (
-        ("You get a {c} {t}.", "You get no {c} {t}."),
-        {
-            "train": (
-                "I wanted a {c} {t} and got another one.",
-                "The {t} should be {c}.",
-                "I asked for a {c} {t}, this one is not {c}.",
-                "Why is the {t} not {c}?",
-                "The colour is wrong, I need a {c} {t}.",
-                "The {t} I got is not the {c} one.",
-            ),
-            "validation": ("It is the wrong {t}, mine was {c}.",),
-            "test": (
-                "This is not the {c} {t} I wanted.",
-                "The {t} has the wrong colour, it should be {c}.",
-                "I need a {c} {t}, not this one.",
-            ),
-        },
-    ),
-    "late": (
-        ("We look for the {t}.", "You look for the {t}."),
-        {
-            "train": (
-                "Where is my {t}?",
-                "The {t} has not come yet.",
-                "I wait for the {t} since {day}.",
-                "The {t} is late.",
-                "On {day} the {t} did not come.",
-                "My {t} was to come on {day}, where is it?",
-            ),
-            "validation": ("The {t} is not here, and it is {day}.",),
-            "test": ("Since {day} I wait for my {t}.", "My {t} is late, where is it?", "The {t} has still not come."),
-        },
-    ),
-    "money": (
-        ("You get the money for the {t}.", "You get no money for the {t}."),
-        {
-            "train": (
-                "I paid twice for the {t}.",
-                "I sent the {t} back and want the money.",
-                "The {t} went back on {day}, please pay me.",
-                "You took too much money for the {t}.",
-                "I want my money for the {t}.",
-                "Where is the money for my {t}?",
-            ),
-            "validation": ("Pay back the money for my {t}.",),
-            "test": (
-                "I want the money for the {t} back.",
-                "On {day} I sent the {t} back, where is my money?",
-                "I paid too much for the {t}.",
-            ),
-        },
-    ),
+    "broken": {
+        "train": (
+            "My {t} is broken.",
+            "The {t} does not work.",
+            "There is a crack in the {t}.",
+            "The {t} fell apart on {day}.",
+            "Since {day} the {t} is broken.",
+            "On {day} my {t} stopped.",
+        ),
+        "validation": ("I found a hole in the {t}.",),
+        "test": ("The {t} broke on {day}.", "I see a crack in my {t}.", "My {t} stopped working on {day}."),
+    },
+    "colour": {
+        "train": (
+            "I wanted a {c} {t} and got another one.",
+            "The {t} should be {c}.",
+            "I asked for a {c} {t}, this one is not {c}.",
+            "Why is the {t} not {c}?",
+            "The colour is wrong, I need a {c} {t}.",
+            "The {t} I got is not the {c} one.",
+        ),
+        "validation": ("It is the wrong {t}, mine was {c}.",),
+        "test": (
+            "This is not the {c} {t} I wanted.",
+            "The {t} has the wrong colour, it should be {c}.",
+            "I need a {c} {t}, not this one.",
+        ),
+    },
+    "late": {
+        "train": (
+            "Where is my {t}?",
+            "The {t} has not come yet.",
+            "I wait for the {t} since {day}.",
+            "The {t} is late.",
+            "On {day} the {t} did not come.",
+            "My {t} was to come on {day}, where is it?",
+        ),
+        "validation": ("The {t} is not here, and it is {day}.",),
+        "test": ("Since {day} I wait for my {t}.", "My {t} is late, where is it?", "The {t} has still not come."),
+    },
+    "money": {
+        "train": (
+            "I paid twice for the {t}.",
+            "I sent the {t} back and want the money.",
+            "The {t} went back on {day}, please pay me.",
+            "You took too much money for the {t}.",
+            "I want my money for the {t}.",
+            "Where is the money for my {t}?",
+        ),
+        "validation": ("Pay back the money for my {t}.",),
+        "test": (
+            "I want the money for the {t} back.",
+            "On {day} I sent the {t} back, where is my money?",
+            "I paid too much for the {t}.",
+        ),
+    },
 }
 WRITES = {
     "train": ("A customer writes: {x}", "Answer this letter: {x}", "{x}\nAnswer the customer."),

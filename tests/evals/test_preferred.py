@@ -28,7 +28,11 @@ def trained(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     """(dataset, adapter) of a reward model that was trained a few steps."""
     place = tmp_path_factory.mktemp("reward")
     rows = [
-        {"prompt": f"Light in the {ROOMS[i % 4]}? ({i})", "chosen": f"on {ROOMS[i % 4]}", "rejected": "off" * (1 + i % 2)}
+        {
+            "prompt": f"Light in the {ROOMS[i % 4]}? ({i})",
+            "chosen": f"on {ROOMS[i % 4]}",
+            "rejected": "off" * (1 + i % 2),
+        }
         for i in range(24)
     ]
     source = place / "pairs.jsonl"
@@ -41,7 +45,13 @@ def trained(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     work = Work(place / "data", place / "data")
     data_stage.run(params, Inputs(sources={"base": tiny_llama, "datasets.0": source}), work)
     run_training(
-        place / "adapter", tiny_llama, place / "data", objective="reward", adapter="lora", max_steps=2, learning_rate=1e-2
+        place / "adapter",
+        tiny_llama,
+        place / "data",
+        objective="reward",
+        adapter="lora",
+        max_steps=2,
+        learning_rate=1e-2,
     )
     return place / "data", place / "adapter"
 

@@ -42,7 +42,7 @@ def _frames(found: Any) -> Iterator[str]:
         preference_frames.REQUESTS,
         preference_frames.WRITES,
         *preference_frames.AMOUNTS.values(),
-        *(said for _, said in preference_frames.COMPLAINTS.values()),
+        *preference_frames.COMPLAINTS.values(),
         *preference_frames.NOTES.values(),
         preference_frames.LOG_BEGINS,
         preference_frames.LOG_EVENTS,
