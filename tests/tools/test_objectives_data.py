@@ -1,4 +1,4 @@
-"""The rows of the recipes for single objectives: what tools/make_objectives.py writes, and that the splits are honest."""
+"""The rows of the recipes for single objectives: those that tools/make_objectives.py writes, in honest splits."""
 
 from __future__ import annotations
 
