@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgeft.evals.suites import Suite
     from edgeft.runtimes.classifier import Classifier
     from edgeft.runtimes.protocol import Runtime
+    from edgeft.runtimes.reward import RewardModel
 
 Found = tuple[str, str, "Evaluation"]  # the artifact as named, its runtime's name, what it was found to do
 
@@ -114,7 +115,7 @@ def _asked(artifact: str, questions: Sequence[Suite], base: str | None, batch_to
         return artifact, runtime.name, evaluate(runtime, questions, listen, batch_tokens=batch_tokens)
 
 
-def _opened(artifact: str, base: str | None) -> Runtime | Classifier:
+def _opened(artifact: str, base: str | None) -> Runtime | Classifier | RewardModel:
     from edgeft.runtimes import open_any
 
     return open_any(artifact, base=base)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgeft.artifact import Artifact
 from edgeft.files import human_size, read_json
-from edgeft.models.heads import labels_of
+from edgeft.models.heads import REWARD, labels_of
 from edgeft.models.identity import TRAINING
 from edgeft.recipe.names import LABELLED
 
@@ -51,8 +51,10 @@ def files_and_commands(artifacts: Mapping[str, Artifact], links: Mapping[str, Pa
     whole = [link for link in whole if link not in heads]
     if heads:
         yield ""
-        yield "Judge it on other rows with labels"
-        yield f"  edgeft eval {shlex.quote(str(heads[-1]))} --kind {LABELLED} --suite ROWS.jsonl"
+        rewards = labels_of(heads[-1]) == REWARD
+        yield "Judge it on other pairs of answers" if rewards else "Judge it on other rows with labels"
+        kind = "pairs" if rewards else LABELLED
+        yield f"  edgeft eval {shlex.quote(str(heads[-1]))} --kind {kind} --suite ROWS.jsonl"
     if whole:
         yield ""
         yield "Talk to any of them"

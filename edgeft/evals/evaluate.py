@@ -20,6 +20,7 @@ from edgeft.evals.suites import Suite
 from edgeft.progress import Listener, silent
 from edgeft.runtimes.classifier import Classifier
 from edgeft.runtimes.protocol import Completion, Message, Runtime
+from edgeft.runtimes.reward import RewardModel
 
 BATCH = 64
 LATENCY_SECONDS = 5.0
@@ -35,7 +36,7 @@ class Evaluation:
 
 
 def evaluate(
-    runtime: Runtime | Classifier,
+    runtime: Runtime | Classifier | RewardModel,
     suites: Sequence[Suite],
     listen: Listener = silent,
     *,
@@ -48,9 +49,10 @@ def evaluate(
     batch_size    answers written together at most
     batch_tokens  tokens read together at most, in runtimes that read rows together; default the runtime's own
     """
-    from edgeft.evals import classified, likelihoods
+    from edgeft.evals import classified, likelihoods, preferred
 
     for suite in suites:
+        preferred.fits(runtime, suite)
         classified.fits(runtime, suite)
     if batch_tokens is not None:
         runtime.batch_tokens = batch_tokens
@@ -61,6 +63,9 @@ def evaluate(
     for suite in suites:
         if not suite.task and suite.kind == classified.KIND:
             rows += classified.ask(cast(Classifier, runtime), suite, ahead, timing)
+            continue
+        if isinstance(runtime, RewardModel):
+            rows += preferred.ask(runtime, suite, ahead, timing)
             continue
         writer = cast(Runtime, runtime)
         if suite.task:

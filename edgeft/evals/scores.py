@@ -44,7 +44,7 @@ FIELDS: dict[str, Any] = {
     "bytes": 0,  # of the expected answer as UTF-8
     "token_ids": [],  # of the expected answer
     "logprobs": [],  # of each of them, given all before it (float32)
-    "choices": [],  # of multiple choice and labels: [{"text", "logprob", "tokens", "bytes"}]
+    "choices": [],  # of choices, pairs and labels: [{"text", "logprob" (or "reward"), "tokens", "bytes"}]
     "notes": {},  # what a metric kept of this row, such as a judge's prompt and answer
 }
 
@@ -86,7 +86,13 @@ def _schema() -> pa.Schema:
 
     message = pa.struct([("role", pa.string()), ("content", pa.string())])
     choice = pa.struct(
-        [("text", pa.string()), ("logprob", pa.float64()), ("tokens", pa.int32()), ("bytes", pa.int32())]
+        [
+            ("text", pa.string()),
+            ("logprob", pa.float64()),
+            ("reward", pa.float64()),
+            ("tokens", pa.int32()),
+            ("bytes", pa.int32()),
+        ]
     )
     types = {
         "prompt": pa.list_(message),

@@ -14,6 +14,7 @@ from edgeft.errors import ModelError
 from edgeft.models.identity import read_training
 
 HEADS = ("score", "classifier")  # where transformers puts the head of a sequence classifier
+REWARD = ("reward",)  # the labels of the head that `objective: reward` trains
 _CONFIG, _ADAPTER, _WEIGHTS = "config.json", "adapter_config.json", "adapter_model.safetensors"
 
 

@@ -14,7 +14,7 @@ from edgeft import datafiles
 from edgeft.errors import EdgeftError, Location, RecipeError
 from edgeft.files import is_lfs_pointer
 from edgeft.recipe.names import BUILTIN_ROWS, SPLITS, TEMPLATES
-from edgeft.recipe.schema import Recipe, Suite
+from edgeft.recipe.schema import Phase, Recipe, Suite
 from edgeft.registry import suggestion
 
 
@@ -34,10 +34,11 @@ class Models(Protocol):
 
 
 def check(recipe: Recipe, models: Models) -> list[EdgeftError]:
-    """Every file of the recipe that is not there or unreadable, and what is wrong with its base model."""
+    """Every file of the recipe that is not there or unreadable, and what is wrong with its base model and teachers."""
     faults: list[EdgeftError] = [*_files(recipe), *_patterns(recipe)]
-    base = _base_model(recipe, models)
-    return sorted([*faults, *base], key=lambda fault: (fault.where.line, fault.where.column) if fault.where else (0, 0))
+    for key, ref in models_of(recipe):
+        faults += _model(recipe, models, key, ref)
+    return sorted(faults, key=lambda fault: (fault.where.line, fault.where.column) if fault.where else (0, 0))
 
 
 def files_of(recipe: Recipe) -> Iterator[tuple[str, str]]:
@@ -50,12 +51,30 @@ def files_of(recipe: Recipe) -> Iterator[tuple[str, str]]:
                     yield f"{key}.{split}.{index}.path", path
         if data.chat_template is not None and data.chat_template not in TEMPLATES:
             yield f"{key}.chat_template", data.chat_template
+    for place, phase in _phases(recipe):
+        for index, reward in enumerate(phase.rewards):
+            if reward.path is not None:
+                yield f"{place}.rewards.{index}.path", reward.path
     for export, options in recipe.export.items():
         if isinstance(options.imatrix, str):
             yield f"export.{export}.imatrix", options.imatrix
     if recipe.eval is not None:
         for key, path in suite_files(recipe.eval.suites):
             yield f"eval.suites.{key}" + ("" if "." in key else ".rows"), path
+
+
+def models_of(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """(key in the recipe, reference as written) of the base model and of teachers."""
+    yield "base_model", recipe.base_model
+    for place, phase in _phases(recipe):
+        if phase.teacher is not None:
+            yield f"{place}.teacher", phase.teacher
+
+
+def _phases(recipe: Recipe) -> Iterator[tuple[str, Phase]]:
+    """The phases of the training with their places."""
+    yield from ((f"earlier_phases.{index}", phase) for index, phase in enumerate(recipe.earlier_phases))
+    yield "train", recipe.train
 
 
 def suite_files(suites: Mapping[str, Suite]) -> Iterator[tuple[str, str]]:
@@ -122,11 +141,11 @@ def _near(path: Path) -> str | None:
     return next(iter(difflib.get_close_matches(path.name, names, n=1, cutoff=0.6)), None)
 
 
-def _base_model(recipe: Recipe, models: Models) -> Iterator[RecipeError]:
-    """The base model's fault, at its place in the recipe. A hub id that is not cached is no fault: it is downloaded."""
-    where = recipe.location_of("base_model")
+def _model(recipe: Recipe, models: Models, key: str, ref: str) -> Iterator[RecipeError]:
+    """A model's fault, at its place in the recipe. A hub id that is not cached is no fault: it is downloaded."""
+    where = recipe.location_of(key)
     try:
-        models.check(models.find(recipe.base_model, relative_to=recipe.folder))
+        models.check(models.find(ref, relative_to=recipe.folder))
     except EdgeftError as error:
-        what = f"{error.what}: {recipe.base_model}" if error.where else error.what
-        yield RecipeError(what, where=where, do=error.do)
+        what = error.what if key == "base_model" else error.what.replace("the base model", "the teacher")
+        yield RecipeError(f"{what}: {ref}" if error.where else what, where=where, do=error.do)

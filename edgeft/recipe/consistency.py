@@ -119,6 +119,9 @@ def _labels(recipe: Recipe, name: str, suite: Suite) -> Iterator[RecipeError]:
         what = f"suite {name!r} asks for labels; objective: {recipe.train.objective} trains no head for them"
         do = "ask for an answer: kind: generation, with the metric accuracy"
         yield RecipeError(what, where=recipe.location_of(f"{place}.kind"), do=do)
+    if recipe.train.objective == "reward" and (suite.task or suite.kind != "pairs"):
+        what = f"suite {name!r} asks for more than a reward model can tell: which of two answers is better"
+        yield RecipeError(what, where=recipe.location_of(place), do="leave it out, or give it kind: pairs")
     if not asks_labels:
         return
     for metric in suite.metrics:
@@ -133,7 +136,7 @@ def _labels(recipe: Recipe, name: str, suite: Suite) -> Iterator[RecipeError]:
 
 def _probe(recipe: Recipe) -> Iterator[RecipeError]:
     if recipe.has_head and "probe" in recipe.model_fields_set and (recipe.probe.rows or recipe.probe.drift):
-        what = f"probe: asks a language model; {recipe.train.objective} puts a head for labels on it"
+        what = f"probe: asks a language model; {recipe.train.objective} puts a head on it"
         yield RecipeError(what, where=recipe.location_of("probe"), do="leave it out")
 
 
@@ -160,6 +163,8 @@ def _unmeasured(recipe: Recipe, gate: gates.Gate) -> tuple[str, str] | None:
     """Why this recipe cannot measure a gate's figure, and what to do; None when it can."""
     if gate.suite is not None:
         return None
+    if gate.timed and recipe.train.objective == "reward":
+        return "a reward model writes no answers, so there is no time to measure", "leave it out"
     if gate.metric == "tokens_per_second" and recipe.train.objective == LABELLED:
         return "a head for labels writes no tokens", "judge its p95_latency"
     if gate.timed or gate.metric in ("same_answers", "common_prefix"):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from edgeft.errors import RecipeError
-from edgeft.recipe.names import HEADS, LABELLED, SMOOTHED
+from edgeft.recipe.names import HEADS, SMOOTHED
 from edgeft.recipe.schema import Phase, Recipe
 
 _MOVING = ("pissa", "olora")
@@ -192,15 +192,11 @@ def _shipped(recipe: Recipe) -> Iterator[RecipeError]:
     if recipe.has_head:
         do = "the adapter itself opens in peft; leave this out"
         for name in recipe.export:
-            what = f"{name} ships a language model; {train.objective} puts a head for labels on it"
+            what = f"{name} ships a language model; {train.objective} puts a head on it"
             yield RecipeError(what, where=recipe.location_of(f"export.{name}"), do=do)
-        refused = [("merge", recipe.merge.write)]
-        if train.objective != LABELLED:
-            refused += [("eval", recipe.eval is not None), ("gate", bool(recipe.gate.checks))]
-        for key, given in refused:
-            if given:
-                what = f"{key}: asks a language model; {train.objective} puts a head for labels on it"
-                yield RecipeError(what, where=recipe.location_of(key), do=do)
+        if recipe.merge.write:
+            what = f"merge: asks a language model; {train.objective} puts a head on it"
+            yield RecipeError(what, where=recipe.location_of("merge"), do=do)
     for name in recipe.export:
         if not name.startswith("lora-"):
             continue

@@ -35,6 +35,11 @@ Objective = Literal["sft", "cpt", "dpo", "kto", "orpo", "reward", "grpo", "class
 OBJECTIVES: tuple[str, ...] = get_args(Objective)
 HEADS: tuple[str, ...] = ("classification", "reward")
 LABELLED = "classification"  # the objective, and the kind of suite, of labels that a head gives
+# Objective that trains a head -> (the kind of suite that asks it, its metrics when the suite names none).
+ASKED_OF_HEADS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "classification": ("classification", ("accuracy", "macro_f1")),
+    "reward": ("pairs", ("pair_accuracy",)),
+}
 DpoLoss = Literal[
     "sigmoid",
     "sigmoid_norm",
@@ -70,6 +75,7 @@ Metric = Literal[
     "chrf",
     "accuracy",
     "accuracy_norm",
+    "pair_accuracy",
     "macro_f1",
     "regex",
     "numeric_match",

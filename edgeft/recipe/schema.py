@@ -15,12 +15,12 @@ from pydantic import BeforeValidator, Discriminator, Field, PrivateAttr, Tag, mo
 from edgeft.errors import Location
 from edgeft.recipe import gates
 from edgeft.recipe.names import (
+    ASKED_OF_HEADS,
     BUILTIN_FAMILIES,
     HARNESS_METRICS,
     HARNESS_PREFIX,
     HEADS,
     KIND_METRICS,
-    LABELLED,
     LOSS,
     DataType,
     ExportName,
@@ -174,7 +174,7 @@ class Suite(Section):
     kind: SuiteKind = Field(
         "generation",
         description="what is asked: an answer, the likeliest of several, the better of two, how likely a text is, a "
-        "head's label (the default of objective: classification)",
+        "head's label (the default of objective: classification; of objective: reward the better of two)",
     )
     metrics: list[Metric] = Field(["exact_match"], min_length=1, description="how answers are scored; loss always is")
     max_tokens: int = Field(128, ge=1, description="tokens of the longest answer")
@@ -200,12 +200,13 @@ class Suite(Section):
             return {**values, "metrics": list(KIND_METRICS[values["kind"]])}
         return values
 
-    def of_labels(self) -> Suite:
-        """The same suite asking for labels, where it does not say what it asks for."""
+    def of_head(self, objective: str) -> Suite:
+        """The same suite asking what the head of that objective can tell, where it does not say what it asks for."""
         if "kind" in self.model_fields_set or self.task is not None:
             return self
-        metrics = self.metrics if "metrics" in self.model_fields_set else list(KIND_METRICS[LABELLED])
-        return self.model_copy(update={"kind": LABELLED, "metrics": metrics})
+        kind, metrics = ASKED_OF_HEADS[objective]
+        wanted = self.metrics if "metrics" in self.model_fields_set else list(metrics)
+        return self.model_copy(update={"kind": kind, "metrics": wanted})
 
     @property
     def task(self) -> str | None:
@@ -433,15 +434,14 @@ class Recipe(Section):
 
     @property
     def suites(self) -> dict[str, Suite]:
-        """The suites of `eval:`; without that section one, `task`, on the test rows when there are any. Of a head for
-        labels they ask for labels unless they say otherwise."""
-        labels = self.train.objective == LABELLED
+        """The suites of `eval:`; without that section one, `task`, on the test rows when there are any. Of a head they
+        ask what it can tell (labels, the better of two answers) unless they say otherwise."""
+        found = {"task": Suite(rows="test")} if self.has_split("test") else {}
         if self.eval is not None:
-            return {name: suite.of_labels() if labels else suite for name, suite in self.eval.suites.items()}
-        if not self.has_split("test") or (self.has_head and not labels):
-            return {}
-        task = Suite(rows="test")
-        return {"task": task.of_labels() if labels else task}
+            found = self.eval.suites
+        if self.has_head:
+            return {name: suite.of_head(self.train.objective) for name, suite in found.items()}
+        return found
 
     def has_split(self, split: str) -> bool:
         """Whether the data section gives a "validation" or "test" split."""

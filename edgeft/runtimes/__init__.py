@@ -20,6 +20,7 @@ from edgeft.runtimes import references
 if TYPE_CHECKING:
     from edgeft.runtimes.classifier import Classifier
     from edgeft.runtimes.protocol import Runtime
+    from edgeft.runtimes.reward import RewardModel
 
 RUNTIMES: Table = {
     "hf": Row(
@@ -44,12 +45,15 @@ def open_any(
     base: str | Path | None = None,
     context_length: int | None = None,
     threads: int | None = None,
-) -> Runtime | Classifier:
-    """`open_runtime`, and a `Classifier` for what ends in a classification head."""
+) -> Runtime | Classifier | RewardModel:
+    """`open_runtime`, and a `Classifier` for what ends in a classification head, a `RewardModel` where it is one for
+    rewards."""
     found = references.locate(reference)
     if not references.has_head(found):
         return open_runtime(reference, base=base, context_length=context_length, threads=threads)
     settings: dict[str, Any] = {"context_length": context_length, "threads": threads}
+    if references.is_reward(found):
+        return open_reward(_base_of(found.path, base), found.path)
     if found.kind == "adapter":
         return open_classifier(_base_of(found.path, base), found.path, **settings)
     classifier: Classifier = CLASSIFIERS[found.kind].load()(found.path, **settings)
@@ -76,6 +80,12 @@ def open_runtime(
     was found when the reference cannot be opened, `MissingError` when the runtime's extra is not installed.
     """
     found = references.locate(reference)
+    if references.is_reward(found):
+        raise ModelError(
+            "this is a reward model: it values answers and writes none",
+            where=found.path,
+            do="ask it which of two answers is better: edgeft eval --kind pairs --suite ROWS",
+        )
     if references.has_head(found):
         raise ModelError(
             "this has a classification head: it gives labels and writes no answers",
@@ -113,6 +123,13 @@ def open_classifier(base: Path, adapter: Path | None = None, **settings: Any) ->
     """Open local folders: see `edgeft.runtimes.classifier.open_classifier` for the settings."""
     classifier: Classifier = CLASSIFIERS["hf"].load()(base, adapter, **settings)
     return classifier
+
+
+def open_reward(base: Path, adapter: Path | None = None) -> RewardModel:
+    """Open local folders: see `edgeft.runtimes.reward.open_reward`."""
+    from edgeft.runtimes import reward
+
+    return reward.open_reward(base, adapter)
 
 
 def open_hf(base: Path, adapter: Path | None = None, **settings: Any) -> Runtime:

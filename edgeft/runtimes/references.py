@@ -14,7 +14,7 @@ from edgeft import artifact
 from edgeft.errors import ModelError
 from edgeft.files import read_json
 from edgeft.models import base as base_models
-from edgeft.models.heads import labels_of
+from edgeft.models.heads import REWARD, labels_of
 from edgeft.runtimes.gguf_header import is_adapter
 
 WHAT_OPENS = "give a base model, an adapter, a merged model, a .gguf file, an ONNX folder, or a link to one in build/"
@@ -50,6 +50,11 @@ def locate(reference: str | Path) -> Found:
 def has_head(found: Found) -> bool:
     """Whether it ends in a classification head: it gives labels and writes no answers."""
     return found.kind in ("adapter", "hf") and labels_of(found.path) is not None
+
+
+def is_reward(found: Found) -> bool:
+    """Whether it is an adapter whose head values answers (`objective: reward`)."""
+    return found.kind == "adapter" and labels_of(found.path) == REWARD
 
 
 def _of_file(path: Path) -> Found:

@@ -2,14 +2,14 @@
 
 With an `adapter` input it is the model as trained (the adapter on the base in the precision it was trained on), without
 one the pristine base: forgetting is measured against what the user had before. Suites that ask for labels are put to
-the head (`edgeft.stages.labelled`).
+the head (`edgeft.stages.labelled`); of a reward model the base is the same with the head as training starts it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -23,7 +23,9 @@ from edgeft.stages.labelled import asks_labels, open_head
 if TYPE_CHECKING:
     from edgeft.evals.evaluate import Evaluation
     from edgeft.evals.suites import Suite as Questions
+    from edgeft.runtimes.classifier import Classifier
     from edgeft.runtimes.protocol import Runtime
+    from edgeft.runtimes.reward import RewardModel
 
 VERSION = 2
 SUMMARY, SPEED = "summary.json", "speed.json"
@@ -36,6 +38,7 @@ class Params(BaseModel):
     latency_rows: int = Field(12, ge=0, description="questions asked again one at a time, to see what one user waits")
     latency_limit: float = Field(5.0, gt=0, description="how long that may take, in s")
     batch_size: int = Field(64, ge=1, description="questions answered together")
+    head: Literal["reward"] | None = Field(None, description="the head that values answers instead of writing some")
     builtin: dict[str, str] = Field({}, description="digests of the packaged rows that the suites use; filled in")
 
     @model_validator(mode="before")
@@ -62,11 +65,14 @@ def builtin_digests(suites: Mapping[str, Any]) -> dict[str, str]:
 def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
     extras.require("eval")
     from edgeft.evals.evaluate import evaluate, latency
+    from edgeft.runtimes.reward import RewardModel
 
     questions = questions_of(params.suites, inputs)
-    with open_head(inputs) if asks_labels(params.suites) else open_model(inputs) as runtime:
+    with _opened(params, inputs) as runtime:
         evaluation = evaluate(runtime, questions, work.listen, batch_size=params.batch_size)
-        waited = latency(runtime, questions, params.latency_rows, most=params.latency_limit)
+        waited = {}
+        if not isinstance(runtime, RewardModel):  # nobody waits for a reward
+            waited = latency(runtime, questions, params.latency_rows, most=params.latency_limit)
         facts: dict[str, Any] = {"runtime": runtime.name, "rows": len(evaluation.rows)}
     facts |= figures(evaluation)
     measurements = write(work.folder, evaluation, waited)
@@ -99,6 +105,15 @@ def questions_of(suites: Mapping[str, Suite], inputs: Inputs) -> list[Questions]
     from edgeft.stages.questions import build
 
     return [build(name, suite, inputs) for name, suite in suites.items()]
+
+
+def _opened(params: Params, inputs: Inputs) -> Runtime | Classifier | RewardModel:
+    if params.head == "reward":
+        from edgeft.runtimes import open_reward
+
+        adapter = inputs.get("adapter")
+        return open_reward(inputs.sources["base"], adapter.path if adapter else None)
+    return open_head(inputs) if asks_labels(params.suites) else open_model(inputs)
 
 
 def open_model(inputs: Inputs) -> Runtime:

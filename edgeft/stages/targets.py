@@ -174,8 +174,11 @@ def _measured(recipe: Recipe) -> Iterator[Target]:
 def _evals(recipe: Recipe) -> Iterator[Target]:
     if not recipe.suites:
         return
-    params = params_of("eval", suites=recipe.suites)
-    timed = params_of("eval", suites=recipe.suites, **_times([gate for gate in recipe.gates if gate.scope is None]))
+    head = "reward" if recipe.train.objective == "reward" else None
+    params = params_of("eval", suites=recipe.suites, head=head)
+    timed = params_of(
+        "eval", suites=recipe.suites, head=head, **_times([gate for gate in recipe.gates if gate.scope is None])
+    )
     sources = {"base": _base(recipe)} | _suite_files(recipe.suites)
     yield Target("eval.base", "eval", params, inputs={"data": "data"}, sources=sources)
     yield Target(

@@ -42,11 +42,22 @@ class Rewards:
 
 def _exact_match(_: Mapping[str, Any], __: Path | None) -> Judge:
     def judge(prompt: Prompt, answer: str, reference: Any) -> float:
-        """1 when the answer is the reference, apart from blanks around it; a reference that is no text is JSON."""
+        """1 when the answer is the row's `answer`, apart from blanks around it; one that is no text is JSON."""
+        if isinstance(reference, Mapping):  # a row's fields besides its prompt
+            if "answer" not in reference:
+                raise InputError(
+                    f"exact_match compares with a row's answer, and there is a row with {_listed(reference)} only",
+                    do="name the field that holds it under the dataset: fields: {answer: NAME}",
+                )
+            reference = reference["answer"]
         wanted = reference if isinstance(reference, str) else json.dumps(reference, ensure_ascii=False)
         return float(answer.strip() == wanted.strip())
 
     return judge
+
+
+def _listed(reference: Mapping[str, Any]) -> str:
+    return ", ".join(map(repr, reference)) or "a prompt"
 
 
 def _regex(reward: Mapping[str, Any], _: Path | None) -> Judge:

@@ -73,3 +73,17 @@ def test_a_base_beside_the_recipe(path: Path, tiny_llama: Path) -> None:
     (path.parent / "empty").mkdir()
     (fault,) = check(load(path, ["base_model=empty"]), base)
     assert fault.what == "the base model has no config.json: empty"
+
+
+def test_the_files_and_models_of_a_phase(path: Path) -> None:
+    reward = "{type: json_schema, path: schema.json}"
+    phases = f"""train:
+  - {{name: one, objective: grpo, rewards: [{reward}], data: {{datasets: [{{path: rows.jsonl}}]}}}}
+  - {{name: two, objective: distill, teacher: ../other/merge, data: {{datasets: [{{path: rows.jsonl}}]}}}}
+"""
+    path.write_text(path.read_text() + phases)
+    told = [str(fault).splitlines()[0] for fault in check(load(path), base)]
+    assert told == [
+        f"{path}:9:70: there is no file schema.json",
+        f"{path}:10:46: the teacher folder is not there: ../other/merge",
+    ]

@@ -408,7 +408,10 @@ def judged(reward: dict[str, Any], answer: str, reference: Any, path: Path | Non
 def test_rewards(tmp_path: Path) -> None:
     assert judged({"type": "exact_match"}, " on ", "on") == 2.0
     assert judged({"type": "exact_match"}, "off", "on") == 0.0
-    assert judged({"type": "exact_match"}, '{"a": 1}', {"a": 1}) == 2.0
+    assert judged({"type": "exact_match"}, '{"a": 1}', {"answer": {"a": 1}}) == 2.0
+    assert judged({"type": "exact_match"}, " on ", {"answer": "on", "room": "hall"}) == 2.0
+    with pytest.raises(InputError, match="a row with 'solution' only"):
+        judged({"type": "exact_match"}, "on", {"solution": "on"})
     assert judged({"type": "regex", "pattern": r"^\d+$"}, "42", None) == 2.0
     schema = tmp_path / "schema.json"
     schema.write_text('{"type": "object", "required": ["room"]}')

@@ -68,6 +68,12 @@ METRICS: dict[str, Metric] = {
     "accuracy_norm": Metric(
         f"{_HERE}.accuracy_norm:score", "right, by likelihood per byte of a choice", takes="row", kinds=CHOSEN
     ),
+    "pair_accuracy": Metric(
+        f"{_HERE}.pair_accuracy:score",
+        "the better answer is valued higher than the other, or is likelier",
+        takes="row",
+        kinds=("pairs",),
+    ),
     "macro_f1": Metric(
         f"{_HERE}.macro_f1:score",
         "mean F1 over the labels of the suite",
