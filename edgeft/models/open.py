@@ -16,6 +16,7 @@ from edgeft import extras
 from edgeft.errors import MissingError, ModelError
 from edgeft.models import base as bases
 from edgeft.models.adapters import attach
+from edgeft.models.heads import HEADS, labels_of
 from edgeft.models.identity import check_same_base, is_whole_model, read_training
 from edgeft.models.quiet import quiet
 from edgeft.models.tokenizer import first_line
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     import torch
 
 _DENSE_BYTES = 8 << 30  # on CPU, dequantized weights up to this many bytes (float32) are kept instead of their 4 bits
-_HEADS = ("score", "classifier")  # where transformers puts the head of a sequence classifier
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -115,7 +115,7 @@ def open_tuned(base: Path, adapter: Path, *, device: str = "auto") -> Any:
     check_same_base(adapter, base)
     training = read_training(adapter) or {}
     device = pick_device(device)
-    labels = training.get("labels")
+    labels = labels_of(adapter)
     if is_whole_model(adapter):
         return open_base(adapter, device=device, dtype=str(training.get("compute_dtype", "auto")), labels=labels)
     table: Mapping[str, Any] | None = training.get("quantization")
@@ -200,7 +200,7 @@ def _start_head(model: Any, report: Mapping[str, Any]) -> Mapping[str, Any]:
 
     generator = torch.Generator().manual_seed(0)
     missing = set(report.get("missing_keys") or ())
-    heads = {name for name in missing if name.partition(".")[0] in _HEADS}
+    heads = {name for name in missing if name.partition(".")[0] in HEADS}
     for name in sorted(heads):
         parameter = model.get_parameter(name)
         start = torch.zeros(parameter.shape)

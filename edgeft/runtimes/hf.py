@@ -7,7 +7,6 @@ judgement adds no rounding of its own, and in the checkpoint's dtype on a GPU.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from edgeft.errors import ModelError
 from edgeft.runtimes import hf_scoring
 from edgeft.runtimes.answer import Answer, begin, check_ids, choose, generators
 from edgeft.runtimes.protocol import Completion, Likelihood, Message, Request
-from edgeft.runtimes.threads import choose_threads
+from edgeft.runtimes.threads import choose_threads, inference
 from edgeft.template_date import strftime_now
 
 if TYPE_CHECKING:
@@ -112,7 +111,7 @@ class HfRuntime:
         ids = torch.zeros((len(rows), width), dtype=torch.long)
         for i, row in enumerate(rows):
             ids[i, : len(row)] = torch.tensor(row)
-        with self._quiet_forward():
+        with inference(self.threads):
             logits = self._model(input_ids=ids.to(self._model.device), use_cache=False).logits.float().cpu().numpy()
         return [logits[i, : len(row)] for i, row in enumerate(rows)]
 
@@ -123,7 +122,7 @@ class HfRuntime:
             self.check([*prefix, *continuation][:-1])
         if not requests:
             return []
-        with self._quiet_forward():
+        with inference(self.threads):
             return hf_scoring.score(
                 self._model,
                 requests,
@@ -151,7 +150,7 @@ class HfRuntime:
             longest = len(prompts[order[0]]) + max_tokens
             count = max(1, min(_BATCH_ROWS, self.batch_tokens // longest))
             rows, order = order[:count], order[count:]
-            with self._quiet_forward():
+            with inference(self.threads):
                 self._answer_together([(prompts[i], answers[i], random[i]) for i in rows], temperature)
         return [answer.completion() for answer in answers]
 
@@ -192,19 +191,6 @@ class HfRuntime:
                 mask, positions = mask[index], positions[index]
             mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
             positions = positions[:, -1:] + 1
-
-    @contextmanager
-    def _quiet_forward(self) -> Iterator[None]:
-        """No gradients, our number of threads (torch's is one setting for the process: it is put back)."""
-        import torch
-
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        try:
-            with torch.inference_mode():
-                yield
-        finally:
-            torch.set_num_threads(before)
 
     def close(self) -> None:
         self._model = None

@@ -7,6 +7,8 @@ of a sum, and the same recipe on the same machine has to give the same bytes.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _SMALL = 50_000_000  # parameters below which handing work to other threads costs more than it saves
 
@@ -22,3 +24,17 @@ def choose_threads(asked: int | None, parameters: int) -> int:
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cores if cores <= 4 else max(4, cores // 2)
+
+
+@contextmanager
+def inference(threads: int) -> Iterator[None]:
+    """torch without gradients, with that many threads (torch's is one setting for the process: it is put back)."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        torch.set_num_threads(before)
