@@ -101,6 +101,7 @@ FIDELITY: tuple[str, ...] = (
     "top1_agreement",
     "mean_kl",
     "p999_kl",
+    "furthest_probability",
     "perplexity_ratio",
     "same_answers",
     "common_prefix",

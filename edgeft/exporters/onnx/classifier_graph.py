@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -147,18 +148,19 @@ def _dynamic(graph: Any, options: OnnxOptions, scratch: Path) -> Any:
 
     graph.graph.ClearField("value_info")  # torch's shapes of transposed weights contradict the quantizer's
     kinds = ["MatMul", *(["Gather"] if options.embeddings == "quantized" else [])]
-    path = scratch / "int8.onnx"
-    quantize_dynamic(
-        graph,
-        path,
-        op_types_to_quantize=kinds,
-        nodes_to_exclude=_heads(graph),
-        per_channel=True,
-        reduce_range=True,
-        weight_type=QuantType.QInt8,
-        use_external_data_format=graph.ByteSize() > _WHOLE,
-    )
-    return onnx.load(str(path))
+    with tempfile.TemporaryDirectory(dir=scratch) as place:  # it gives its result to a file only
+        path = Path(place) / "int8.onnx"
+        quantize_dynamic(
+            graph,
+            path,
+            op_types_to_quantize=kinds,
+            nodes_to_exclude=_heads(graph),
+            per_channel=True,
+            reduce_range=True,
+            weight_type=QuantType.QInt8,
+            use_external_data_format=graph.ByteSize() > _WHOLE,
+        )
+        return onnx.load(str(path))
 
 
 def _blocks(graph: Any, options: OnnxOptions) -> Any:
