@@ -15,6 +15,7 @@ from edgeft.recipe.names import HARNESS_PREFIX, KIND_METRICS
 if TYPE_CHECKING:
     from edgeft.evals.evaluate import Evaluation
     from edgeft.evals.suites import Suite
+    from edgeft.runtimes.classifier import Classifier
     from edgeft.runtimes.protocol import Runtime
 
 Found = tuple[str, str, "Evaluation"]  # the artifact as named, its runtime's name, what it was found to do
@@ -35,7 +36,7 @@ Found = tuple[str, str, "Evaluation"]  # the artifact as named, its runtime's na
     type=click.Choice(list(KIND_METRICS)),
     default="generation",
     show_default=True,
-    help="What is asked: an answer, the likeliest of several, the better of two, how likely a text is.",
+    help="What is asked: an answer, the likeliest of several, the better of two, how likely a text is, a head's label.",
 )
 @click.option("--type", "form", metavar="FORM", help="The form of a file's rows, as in a recipe's data section.")
 @click.option("--metric", "metrics", metavar="METRIC", multiple=True, help="How to score. Default by the kind.")
@@ -113,10 +114,10 @@ def _asked(artifact: str, questions: Sequence[Suite], base: str | None, batch_to
         return artifact, runtime.name, evaluate(runtime, questions, listen, batch_tokens=batch_tokens)
 
 
-def _opened(artifact: str, base: str | None) -> Runtime:
-    from edgeft.runtimes import open_runtime
+def _opened(artifact: str, base: str | None) -> Runtime | Classifier:
+    from edgeft.runtimes import open_any
 
-    return open_runtime(artifact, base=base)
+    return open_any(artifact, base=base)
 
 
 def _told(artifact: str, runtime: str, found: Evaluation) -> dict[str, Any]:
@@ -140,7 +141,9 @@ def _suite(text: str, include_path: Path | None, asked: Mapping[str, Any]) -> Su
     wanted |= {"metrics": asked["metrics"] or KIND_METRICS[kind], "limit": asked["limit"], "kind": kind}
     if rows.startswith(suites.BUILTIN_PREFIX):
         return suites.builtin(name if equals else rows.removeprefix(suites.BUILTIN_PREFIX), rows, **wanted)
-    return suites.from_rows(name if equals else Path(rows).stem, rows_of_file(Path(rows), asked["form"]), **wanted)
+    return suites.from_rows(
+        name if equals else Path(rows).stem, rows_of_file(Path(rows), asked["form"], kind), **wanted
+    )
 
 
 def _write(out: Path, found: Evaluation) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from edgeft.artifact import Artifact
 from edgeft.files import human_size, read_json
+from edgeft.models.heads import labels_of
 from edgeft.models.identity import TRAINING
+from edgeft.recipe.names import LABELLED
 
 MODELFILE = "Modelfile"
 SHIPPED = ("adapter", "model", "gguf", "lora", "onnx")
@@ -44,7 +46,13 @@ def files_and_commands(artifacts: Mapping[str, Artifact], links: Mapping[str, Pa
         yield from onnx_commands(by_kind["onnx"][1], system)
     if "model" in by_kind:
         yield from model_commands(by_kind["model"][1], system)
+    heads = [link for _, artifact, link in shipped if labels_of(artifact.path) is not None]
     whole = [link for _, artifact, link in shipped if artifact.kind != "lora" or artifact.facts.get("base_file")]
+    whole = [link for link in whole if link not in heads]
+    if heads:
+        yield ""
+        yield "Judge it on other rows with labels"
+        yield f"  edgeft eval {shlex.quote(str(heads[-1]))} --kind {LABELLED} --suite ROWS.jsonl"
     if whole:
         yield ""
         yield "Talk to any of them"

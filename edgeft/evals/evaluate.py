@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from edgeft.evals import metrics as metric_table
 from edgeft.evals.encoded import Encoded, Steps, encode_text, of_expected, rounded
@@ -18,6 +18,7 @@ from edgeft.evals.questions import Case
 from edgeft.evals.scores import Summary, summarise
 from edgeft.evals.suites import Suite
 from edgeft.progress import Listener, silent
+from edgeft.runtimes.classifier import Classifier
 from edgeft.runtimes.protocol import Completion, Message, Runtime
 
 BATCH = 64
@@ -34,20 +35,23 @@ class Evaluation:
 
 
 def evaluate(
-    runtime: Runtime,
+    runtime: Runtime | Classifier,
     suites: Sequence[Suite],
     listen: Listener = silent,
     *,
     batch_size: int = BATCH,
     batch_tokens: int | None = None,
 ) -> Evaluation:
-    """Every suite answered and scored. A `DataError` for a row that does not fit the runtime's context.
+    """Every suite answered and scored. A `DataError` for a row that does not fit the runtime's context, an `InputError`
+    for a suite that asks for labels of what writes answers, or the other way round.
 
     batch_size    answers written together at most
     batch_tokens  tokens read together at most, in runtimes that read rows together; default the runtime's own
     """
-    from edgeft.evals import likelihoods
+    from edgeft.evals import classified, likelihoods
 
+    for suite in suites:
+        classified.fits(runtime, suite)
     if batch_tokens is not None:
         runtime.batch_tokens = batch_tokens
     rows: list[dict[str, Any]] = []
@@ -55,15 +59,19 @@ def evaluate(
     timing = {"generate_seconds": 0.0, "generated_tokens": 0.0, "loss_seconds": 0.0, "scored_tokens": 0.0}
     ahead = Steps(sum(units(suite) for suite in suites), listen)
     for suite in suites:
+        if not suite.task and suite.kind == classified.KIND:
+            rows += classified.ask(cast(Classifier, runtime), suite, ahead, timing)
+            continue
+        writer = cast(Runtime, runtime)
         if suite.task:
             from edgeft.evals import harness
 
-            asked, figures = harness.run(runtime, suite, ahead, timing)
+            asked, figures = harness.run(writer, suite, ahead, timing)
             summaries |= figures
         elif suite.kind == "generation":
-            asked = _written(runtime, suite, ahead, timing, batch_size)
+            asked = _written(writer, suite, ahead, timing, batch_size)
         else:
-            asked = likelihoods.ask(runtime, suite, ahead, timing)
+            asked = likelihoods.ask(writer, suite, ahead, timing)
         rows += asked
     return Evaluation(rows, summarise(rows, summaries), {name: round(value, 3) for name, value in timing.items()})
 
@@ -152,11 +160,15 @@ def answer_losses(runtime: Runtime, items: Sequence[Encoded]) -> Iterator[tuple[
         yield index, -sum(logprobs)
 
 
-def latency(runtime: Runtime, suites: Sequence[Suite], count: int, *, most: float | None = None) -> dict[str, Any]:
+def latency(
+    runtime: Runtime | Classifier, suites: Sequence[Suite], count: int, *, most: float | None = None
+) -> dict[str, Any]:
     """What one user alone waits: the first questions, one at a time, until `most` seconds have passed. Seconds (p50,
-    p95, and of each answer) and generated tokens/s; {} when nothing was asked."""
-    import numpy as np
+    p95, and of each answer) and generated tokens/s, which a classifier has not; {} when nothing was asked."""
+    if hasattr(runtime, "classify"):
+        from edgeft.evals import classified
 
+        return _waited(classified.latency(runtime, suites, count, LATENCY_SECONDS if most is None else most))
     seconds: list[float] = []
     tokens = 0
     asked = [suite for suite in suites if suite.kind == "generation"]
@@ -170,6 +182,13 @@ def latency(runtime: Runtime, suites: Sequence[Suite], count: int, *, most: floa
         tokens += len(answer.ids)
         if sum(seconds) > (LATENCY_SECONDS if most is None else most):
             break
+    return _waited(seconds, tokens)
+
+
+def _waited(seconds: Sequence[float], tokens: int | None = None) -> dict[str, Any]:
+    """What `latency` tells of the seconds that single answers took, and the tokens that were generated in them."""
+    import numpy as np
+
     if not seconds:
         return {}
     p50, p95 = np.percentile(seconds, [50, 95])
@@ -177,6 +196,6 @@ def latency(runtime: Runtime, suites: Sequence[Suite], count: int, *, most: floa
         "answers": len(seconds),
         "p50_seconds": round(float(p50), 4),
         "p95_seconds": round(float(p95), 4),
-        "tokens_per_second": round(tokens / sum(seconds), 1),
+        **({} if tokens is None else {"tokens_per_second": round(tokens / sum(seconds), 1)}),
         "seconds": [round(value, 4) for value in seconds],
     }

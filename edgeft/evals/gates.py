@@ -107,6 +107,10 @@ def measure(gate: Gate, rows: Sequence[scores.Row], base_rows: Sequence[scores.R
     if not chosen:
         known = scores.suite_names(rows)
         raise InputError(f"{gate.text!r}: nothing was evaluated on {gate.suite!r}", do=suggestion(gate.suite, known))
+    measured = scores.metrics_of(chosen)
+    if gate.metric not in measured:
+        what = f"{gate.text!r}: {gate.suite!r} has no {gate.metric}"
+        raise InputError(what, do=suggestion(gate.metric, measured))
     value = _level(chosen, gate.metric)
     if gate.kind == "level":
         return Measured(gate, value, value.value, needed=_needed(gate, value, chosen, None, value.value))

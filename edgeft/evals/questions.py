@@ -32,6 +32,9 @@ def case_of(row: Mapping[str, Any], kind: str, identity: str) -> Case:
         if not isinstance(text, str) or not text:
             raise ValueError("a row needs a 'text'")
         return Case(identity, (), text, group)
+    if kind == "classification":
+        label = _label(row.get("label"))
+        return Case(identity, _labelled(row), label, group)
     if kind == "pairs":
         good, bad = (_last_text(row, *names) for names in (("good", "chosen"), ("bad", "rejected")))
         if good == bad:
@@ -78,6 +81,25 @@ def _question(row: Mapping[str, Any], *, optional: bool = False) -> tuple[Messag
     if optional:
         return ()
     raise ValueError("a row needs a question under 'messages', 'prompt' or 'question'")
+
+
+def _labelled(row: Mapping[str, Any]) -> tuple[Message, ...]:
+    """What has a label: a text, kept as one turn of nobody, or a conversation."""
+    text = row.get("text")
+    if isinstance(text, str) and text:
+        return ({"role": "", "content": text},)
+    return _question(row)
+
+
+def _label(value: Any) -> str:
+    """A label as the data section reads it: numbers and truth values as JSON writes them."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("a row needs a 'label'")
+    return value.strip()
 
 
 def _last_text(row: Mapping[str, Any], *names: str) -> str:

@@ -30,7 +30,7 @@ FIELDS: dict[str, Any] = {
     "suite": "",
     "id": "",
     "group": "",
-    "kind": "generation",  # or "choice", "perplexity", "pairs"
+    "kind": "generation",  # or "choice", "perplexity", "pairs", "classification"
     "prompt": [],  # [{"role", "content"}]; one message without a role when the text is not a conversation
     "rendered": "",  # the text that the model was given
     "expected": "",
@@ -43,7 +43,7 @@ FIELDS: dict[str, Any] = {
     "bytes": 0,  # of the expected answer as UTF-8
     "token_ids": [],  # of the expected answer
     "logprobs": [],  # of each of them, given all before it (float32)
-    "choices": [],  # of multiple choice: [{"text", "logprob", "tokens", "bytes"}]
+    "choices": [],  # of multiple choice and labels: [{"text", "logprob", "tokens", "bytes"}]
     "notes": {},  # what a metric kept of this row, such as a judge's prompt and answer
 }
 
@@ -131,8 +131,12 @@ def summarise(rows: Sequence[Row], known: Summary | None = None) -> Summary:
 
 
 def metrics_of(rows: Sequence[Row]) -> list[str]:
-    """The metrics of a suite's rows, loss included where it was measured."""
-    return [*rows[0]["scores"], *([LOSS] if all(row["loss"] is not None and row["tokens"] for row in rows) else [])]
+    """The metrics of a suite's rows, loss included where it was measured. The rows of one label alone have no F1: what
+    was taken for that label by mistake is not among them."""
+    found = list(rows[0]["scores"])
+    if {(row.get("kind"), row.get("group")) for row in rows} == {("classification", rows[0]["expected"])}:
+        found = [metric for metric in found if metric != "macro_f1"]
+    return [*found, *([LOSS] if all(row["loss"] is not None and row["tokens"] for row in rows) else [])]
 
 
 def level(rows: Sequence[Row], metric: str) -> Estimate:

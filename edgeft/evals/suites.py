@@ -1,8 +1,8 @@
 """What is asked of a runtime: named rows (a conversation and the answer expected next), metrics, the longest answer.
 
 Used by the `eval` and `verify` stages. A suite has a kind: `generation` (an answer is written), `choice` (the likeliest
-of several answers), `pairs` (the better of two answers must be the likelier), `perplexity` (how likely a text is). It
-comes from rows of a dataset artifact, from a JSONL file of
+of several answers), `pairs` (the better of two answers must be the likelier), `perplexity` (how likely a text is),
+`classification` (a head's label). It comes from rows of a dataset artifact, from a JSONL file of
 conversations, or from what is packaged with edgeft: general skills (`builtin:general`), which measure what tuning made
 a model forget, and neutral texts (`builtin:text`), whose loss says the same of language at large.
 """
@@ -93,6 +93,7 @@ def from_rows(
     choice      a question ("messages", "prompt" or "question"), "choices", "answer" (a choice or its number from 0)
     pairs       a question, or none, and "good" and "bad" (or "chosen" and "rejected")
     perplexity  "text"
+    classification  "text" or a conversation ("messages", "prompt"), and "label"
 
     `limit` keeps that many rows, spread evenly over all of them; `wanted`: further fields of `Suite`. `Errors` when
     rows are not of that form.

@@ -8,10 +8,21 @@ from collections.abc import Iterator
 from edgeft.errors import Location, RecipeError
 from edgeft.recipe import gates
 from edgeft.recipe.consistency_of_training import training_faults
-from edgeft.recipe.names import BUILTIN_ROWS, EXPORTS, NEED_IMATRIX, PLAIN_GGUF, SPLITS, TENSORS_NEED_IMATRIX
-from edgeft.recipe.schema import ExportOptions, Recipe, suite_metrics
+from edgeft.recipe.names import (
+    BUILTIN_ROWS,
+    EXPORTS,
+    KIND_METRICS,
+    LABELLED,
+    NEED_IMATRIX,
+    PLAIN_GGUF,
+    PROBE,
+    SPLITS,
+    TENSORS_NEED_IMATRIX,
+)
+from edgeft.recipe.schema import ExportOptions, Recipe, Suite, suite_metrics
 from edgeft.registry import suggestion
 
+_OF_LABELS = {"rows", "type", "kind", "metrics", "limit"}  # what a suite of labels may say
 # Export -> the options that mean something to it.
 _SHARDS = re.compile(r"^[1-9][0-9]*(\.[0-9]+)? ?[KMG]B$", re.IGNORECASE)
 _QUANTIZED = ("imatrix", "tensor_types", "token_embedding_type", "output_tensor_type", "max_shard_size", "quantizer")
@@ -34,6 +45,7 @@ def inconsistencies(recipe: Recipe) -> list[RecipeError]:
         *_train(recipe),
         *training_faults(recipe),
         *_eval(recipe),
+        *_probe(recipe),
         *_gates(recipe),
         *_export(recipe),
         *_verify(recipe),
@@ -76,7 +88,8 @@ def _train(recipe: Recipe) -> Iterator[RecipeError]:
 def _eval(recipe: Recipe) -> Iterator[RecipeError]:
     if recipe.eval is None:
         return
-    for name, suite in recipe.eval.suites.items():
+    for name, suite in recipe.suites.items():
+        yield from _labels(recipe, name, suite)
         where = recipe.location_of(f"eval.suites.{name}.rows")
         if suite.rows in SPLITS and not recipe.has_split(suite.rows):
             do = f"give data.{suite.rows}, or data.{'val' if suite.rows == 'validation' else 'test'}_set_size"
@@ -93,6 +106,35 @@ def _eval(recipe: Recipe) -> Iterator[RecipeError]:
         if suite.rows.startswith("builtin:") and suite.rows not in BUILTIN_ROWS:
             do = suggestion(suite.rows, BUILTIN_ROWS)
             yield RecipeError(f"there are no built-in rows {suite.rows!r}", where=where, do=do)
+
+
+def _labels(recipe: Recipe, name: str, suite: Suite) -> Iterator[RecipeError]:
+    """Labels are asked of what a head was trained for, and of nothing else."""
+    place = f"eval.suites.{name}"
+    has_labels, asks_labels = recipe.train.objective == LABELLED, suite.kind == LABELLED
+    if has_labels and not asks_labels:
+        what = f"suite {name!r} asks for answers; {LABELLED} trains a head for labels, which writes none"
+        yield RecipeError(what, where=recipe.location_of(place), do=f"leave it out, or give it kind: {LABELLED}")
+    if asks_labels and not has_labels:
+        what = f"suite {name!r} asks for labels; objective: {recipe.train.objective} trains no head for them"
+        do = "ask for an answer: kind: generation, with the metric accuracy"
+        yield RecipeError(what, where=recipe.location_of(f"{place}.kind"), do=do)
+    if not asks_labels:
+        return
+    for metric in suite.metrics:
+        if metric not in KIND_METRICS[LABELLED]:
+            do = f"labels are scored by {', '.join(KIND_METRICS[LABELLED])}"
+            where = recipe.location_of(f"{place}.metrics")
+            yield RecipeError(f"suite {name!r}: {metric} does not score labels", where=where, do=do)
+    for key in sorted(suite.model_fields_set - _OF_LABELS):
+        what = f"suite {name!r}: {key} means nothing to a head for labels"
+        yield RecipeError(what, where=recipe.location_of(f"{place}.{key}"), do="leave it out")
+
+
+def _probe(recipe: Recipe) -> Iterator[RecipeError]:
+    if recipe.has_head and "probe" in recipe.model_fields_set and (recipe.probe.rows or recipe.probe.drift):
+        what = f"probe: asks a language model; {recipe.train.objective} puts a head for labels on it"
+        yield RecipeError(what, where=recipe.location_of("probe"), do="leave it out")
 
 
 def _gates(recipe: Recipe) -> Iterator[RecipeError]:
@@ -118,9 +160,13 @@ def _unmeasured(recipe: Recipe, gate: gates.Gate) -> tuple[str, str] | None:
     """Why this recipe cannot measure a gate's figure, and what to do; None when it can."""
     if gate.suite is not None:
         return None
+    if gate.metric == "tokens_per_second" and recipe.train.objective == LABELLED:
+        return "a head for labels writes no tokens", "judge its p95_latency"
     if gate.timed or gate.metric in ("same_answers", "common_prefix"):
         asked = recipe.suites if gate.scope is None or gate.timed else verified_by(recipe)
         return None if asked else ("no suite is asked, so nothing is measured", "give eval.suites, or test rows")
+    if recipe.has_head and gate.metric in PROBE:
+        return f"{recipe.train.objective} trains a head, which is not probed", "leave it out"
     group, _, name = gate.metric.partition(".")
     if group == "drift" and not recipe.probe.drift:
         return "probe.drift is false", "leave it out"

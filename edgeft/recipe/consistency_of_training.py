@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from edgeft.errors import RecipeError
-from edgeft.recipe.names import SMOOTHED
+from edgeft.recipe.names import HEADS, LABELLED, SMOOTHED
 from edgeft.recipe.schema import Phase, Recipe
 
 _MOVING = ("pissa", "olora")
@@ -93,6 +93,8 @@ def _objective(phase: Phase, fault: _Place) -> Iterator[RecipeError]:
     for key, objectives in _OF.items():
         if key in phase.model_fields_set and name not in objectives:
             yield fault(key, f"train.{key} means nothing to objective: {name}", f"it is of {', '.join(objectives)}")
+    if name in HEADS and phase.sample_answers:
+        yield fault("sample_answers", f"{name} trains a head, which writes no answers", "leave it out")
     if name == "dpo" and phase.label_smoothing and phase.dpo_loss not in SMOOTHED:
         what = f"the loss {phase.dpo_loss} knows no label_smoothing"
         yield fault("label_smoothing", what, f"losses that do: {', '.join(SMOOTHED)}")
@@ -179,7 +181,10 @@ def _shipped(recipe: Recipe) -> Iterator[RecipeError]:
         for name in recipe.export:
             what = f"{name} ships a language model; {train.objective} puts a head for labels on it"
             yield RecipeError(what, where=recipe.location_of(f"export.{name}"), do=do)
-        for key, given in (("merge", recipe.merge.write), ("eval", recipe.eval), ("gate", recipe.gate.checks)):
+        refused = [("merge", recipe.merge.write)]
+        if train.objective != LABELLED:
+            refused += [("eval", recipe.eval is not None), ("gate", bool(recipe.gate.checks))]
+        for key, given in refused:
             if given:
                 what = f"{key}: asks a language model; {train.objective} puts a head for labels on it"
                 yield RecipeError(what, where=recipe.location_of(key), do=do)

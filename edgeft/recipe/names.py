@@ -34,6 +34,7 @@ MergeBase = Literal["dequantized", "pristine", "auto"]
 Objective = Literal["sft", "cpt", "dpo", "kto", "orpo", "reward", "grpo", "classification", "distill"]
 OBJECTIVES: tuple[str, ...] = get_args(Objective)
 HEADS: tuple[str, ...] = ("classification", "reward")
+LABELLED = "classification"  # the objective, and the kind of suite, of labels that a head gives
 DpoLoss = Literal[
     "sigmoid",
     "sigmoid_norm",
@@ -83,12 +84,13 @@ Metric = Literal[
 METRICS: tuple[str, ...] = get_args(Metric)
 LOSS = "loss"
 # Kind of suite -> its metrics when it names none, and the setting that a metric needs.
-SuiteKind = Literal["generation", "choice", "pairs", "perplexity"]
+SuiteKind = Literal["generation", "choice", "pairs", "perplexity", "classification"]
 KIND_METRICS: dict[str, tuple[str, ...]] = {
     "generation": ("exact_match",),
     "choice": ("accuracy",),
     "pairs": ("accuracy",),
     "perplexity": ("perplexity", "bits_per_byte"),
+    "classification": ("accuracy", "macro_f1"),
 }
 # What gates may name of a task of the lm-eval harness: scores that its rows have.
 HARNESS_METRICS: tuple[str, ...] = ("acc", "acc_norm", "exact_match", "f1", "em")

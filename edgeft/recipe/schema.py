@@ -20,6 +20,7 @@ from edgeft.recipe.names import (
     HARNESS_PREFIX,
     HEADS,
     KIND_METRICS,
+    LABELLED,
     LOSS,
     DataType,
     ExportName,
@@ -172,7 +173,8 @@ class Suite(Section):
     type: DataType | None = Field(None, description="of a file of conversations: the form of its rows")
     kind: SuiteKind = Field(
         "generation",
-        description="what is asked: an answer, the likeliest of several, the better of two, how likely a text is",
+        description="what is asked: an answer, the likeliest of several, the better of two, how likely a text is, a "
+        "head's label (the default of objective: classification)",
     )
     metrics: list[Metric] = Field(["exact_match"], min_length=1, description="how answers are scored; loss always is")
     max_tokens: int = Field(128, ge=1, description="tokens of the longest answer")
@@ -197,6 +199,13 @@ class Suite(Section):
         if isinstance(values, dict) and "metrics" not in values and values.get("kind") in KIND_METRICS:
             return {**values, "metrics": list(KIND_METRICS[values["kind"]])}
         return values
+
+    def of_labels(self) -> Suite:
+        """The same suite asking for labels, where it does not say what it asks for."""
+        if "kind" in self.model_fields_set or self.task is not None:
+            return self
+        metrics = self.metrics if "metrics" in self.model_fields_set else list(KIND_METRICS[LABELLED])
+        return self.model_copy(update={"kind": LABELLED, "metrics": metrics})
 
     @property
     def task(self) -> str | None:
@@ -409,7 +418,7 @@ class Recipe(Section):
 
     @property
     def has_head(self) -> bool:
-        """Whether what is trained ends in a head for labels or rewards: it gives no answers."""
+        """Whether what is trained ends in a head for labels or rewards: it writes no answers."""
         return self.train.objective in HEADS
 
     @property
@@ -419,12 +428,15 @@ class Recipe(Section):
 
     @property
     def suites(self) -> dict[str, Suite]:
-        """The suites of `eval:`; without that section one, `task`, on the test rows when there are any."""
+        """The suites of `eval:`; without that section one, `task`, on the test rows when there are any. Of a head for
+        labels they ask for labels unless they say otherwise."""
+        labels = self.train.objective == LABELLED
         if self.eval is not None:
-            return self.eval.suites
-        if self.has_head:
+            return {name: suite.of_labels() if labels else suite for name, suite in self.eval.suites.items()}
+        if not self.has_split("test") or (self.has_head and not labels):
             return {}
-        return {"task": Suite(rows="test")} if self.has_split("test") else {}
+        task = Suite(rows="test")
+        return {"task": task.of_labels() if labels else task}
 
     def has_split(self, split: str) -> bool:
         """Whether the data section gives a "validation" or "test" split."""

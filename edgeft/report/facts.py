@@ -7,7 +7,7 @@ failed its gate has no files, a run that was stopped has even less.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ def gather(artifacts: Artifacts) -> dict[str, Any]:
     """Verdict, suites, checks, files, curve, data, training and lineage of a run."""
     found: dict[str, Any] = {
         "suites": suites(artifacts),
+        "labels": labels(artifacts.get(TUNED)),
         "checks": checks(artifacts.get(GATE)),
         "notes": notes(artifacts.get(GATE)),
         "probe": probe(artifacts.get(PROBE)),
@@ -88,6 +89,24 @@ def suites(artifacts: Artifacts) -> list[dict[str, Any]]:
             sides = {"base": base.get(name, {}).get(metric), "tuned": tuned.get(name, {}).get(metric)}
             found.append({"suite": suite, "group": group, "metric": metric, **sides})
     return found
+
+
+def labels(artifact: Artifact | None) -> list[dict[str, Any]]:
+    """One entry per suite that a head gave labels to: {"suite", "labels", "confusion"} (see `classified.by_label`)."""
+    from edgeft.evals import classified
+
+    rows = [row for row in rows_of(artifact) if row["kind"] == classified.KIND]
+    return [
+        {"suite": suite, **classified.by_label([row for row in rows if row["suite"] == suite])}
+        for suite in dict.fromkeys(row["suite"] for row in rows)
+    ]
+
+
+def skills(entries: Sequence[Mapping[str, Any]], labelled: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The entries of `suites` that are families of skills: not whole suites, and not one label of a classification,
+    which has a table of its own."""
+    known = {(found["suite"], one["label"]) for found in labelled for one in found["labels"]}
+    return [entry for entry in entries if entry["group"] and (entry["suite"], entry["group"]) not in known]
 
 
 def checks(artifact: Artifact | None) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 from edgeft import files
 from edgeft.artifact import MANIFEST
 from edgeft.report import charts, glance, marked, plots, words
-from edgeft.report.facts import TUNED, VERIFY, Artifacts
+from edgeft.report.facts import TUNED, VERIFY, Artifacts, skills
 
 _HERE = Path(__file__).parent
 _HIDDEN = ("builtin",)  # digests that only fingerprints need
@@ -42,7 +42,8 @@ def page(found: Mapping[str, Any], speed: Mapping[str, Mapping[str, Any]], envir
         "count": words.count,
         "pieces": marked.pieces,
     }
-    shown = tables(found["suites"], found["changes"])
+    whole = [entry for entry in found["suites"] if not entry["group"]]
+    shown = tables([*whole, *skills(found["suites"], found["labels"])], found["changes"])
     latencies = {name.removeprefix(VERIFY): _latency(speed[name]) for name in speed if name.startswith(VERIFY)}
     trained_rate = _latency(speed.get(TUNED, {})).get("tokens_per_second")
     stats = found["data"] or {}

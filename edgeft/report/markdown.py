@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgeft.report import words
+from edgeft.report.facts import skills
 
 _MOST = 160  # characters of a text in a table
 _ACTIVE = str.maketrans(
@@ -22,9 +23,10 @@ def page(found: Mapping[str, Any]) -> str:
     changes = {(entry["suite"], entry["metric"]): entry for entry in found.get("changes", ())}
     whole = [entry for entry in found["suites"] if not entry["group"]]
     lines += _suites(whole, changes)
+    for one in found["labels"]:
+        lines += _labels(one)
     lines += _files(found["files"])
-    skills = list(_suites([entry for entry in found["suites"] if entry["group"]], changes))
-    lines += _folded("Skill by skill", skills)
+    lines += _folded("Skill by skill", list(_suites(skills(found["suites"], found["labels"]), changes)))
     rows = found.get("regressions") or []
     lines += _folded(words.count(len(rows), "worst regression"), list(_regressions(rows)))
     return "\n".join(lines).rstrip() + "\n"
@@ -68,6 +70,16 @@ def _suites(
             span = words.interval(entry["metric"], change)
             shown = words.change(entry["metric"], change["value"]) + (f" ({span})" if span else "")
         yield f"| {escape(name)} | {escape(entry['metric'])} | {rows} | {values} | {shown} |"
+
+
+def _labels(found: Mapping[str, Any]) -> Iterator[str]:
+    """Of the tuned model: each label's figures, and what was given in its place."""
+    names = [escape(one["label"]) for one in found["labels"]]
+    yield from ("", f"| {escape(found['suite'])} | rows | precision | recall | F1 | given: {' | '.join(names)} |")
+    yield f"|---|{'--:|' * (4 + len(names))}"
+    for one, name, line in zip(found["labels"], names, found["confusion"], strict=True):
+        shares = [words.percent(one[key]) for key in ("precision", "recall", "f1")]
+        yield f"| {' | '.join([name, str(one['rows']), *shares, *map(str, line)])} |"
 
 
 def _regressions(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -3,7 +3,8 @@
     with open_runtime("build/quickstart/export.gguf-q4_k_m") as runtime:
         runtime.generate([runtime.encode(runtime.render(messages, add_generation_prompt=True))])
 
-The protocol is `edgeft.runtimes.protocol.Runtime`. Called by the eval and verify stages and by `edgeft chat`.
+The protocol is `edgeft.runtimes.protocol.Runtime`; of what ends in a classification head, and gives labels,
+`edgeft.runtimes.classifier.Classifier` (`open_any`). Called by the eval and verify stages and by `edgeft chat`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from edgeft.registry import Row, Table
 from edgeft.runtimes import references
 
 if TYPE_CHECKING:
+    from edgeft.runtimes.classifier import Classifier
     from edgeft.runtimes.protocol import Runtime
 
 RUNTIMES: Table = {
@@ -26,6 +28,32 @@ RUNTIMES: Table = {
     "gguf": Row("edgeft.runtimes.gguf:open_gguf", "a GGUF file in llama.cpp", "gguf"),
     "onnx": Row("edgeft.runtimes.onnx:open_onnx", "an onnxruntime-genai folder in ONNX Runtime"),
 }
+
+
+# What gives labels instead of answers, by the kind that a reference names (see `edgeft.runtimes.classifier`).
+CLASSIFIERS: Table = {
+    "hf": Row(
+        "edgeft.runtimes.classifier:open_classifier", "a transformers model with a classification head", extra="train"
+    ),
+}
+
+
+def open_any(
+    reference: str | Path,
+    *,
+    base: str | Path | None = None,
+    context_length: int | None = None,
+    threads: int | None = None,
+) -> Runtime | Classifier:
+    """`open_runtime`, and a `Classifier` for what ends in a classification head."""
+    found = references.locate(reference)
+    if not references.has_head(found):
+        return open_runtime(reference, base=base, context_length=context_length, threads=threads)
+    settings: dict[str, Any] = {"context_length": context_length, "threads": threads}
+    if found.kind == "adapter":
+        return open_classifier(_base_of(found.path, base), found.path, **settings)
+    classifier: Classifier = CLASSIFIERS[found.kind].load()(found.path, **settings)
+    return classifier
 
 
 def open_runtime(
@@ -48,6 +76,12 @@ def open_runtime(
     was found when the reference cannot be opened, `MissingError` when the runtime's extra is not installed.
     """
     found = references.locate(reference)
+    if references.has_head(found):
+        raise ModelError(
+            "this has a classification head: it gives labels and writes no answers",
+            where=found.path,
+            do="ask it for labels: edgeft eval --kind classification --suite ROWS",
+        )
     settings: dict[str, Any] = {"context_length": context_length, "threads": threads}
     if found.kind == "adapter":
         return open_hf(_base_of(found.path, base), found.path, **settings)
@@ -73,6 +107,12 @@ def _base_of(adapter: Path, base: str | Path | None) -> Path:
             where=adapter,
             do="say where it is: --base FOLDER",
         ) from None
+
+
+def open_classifier(base: Path, adapter: Path | None = None, **settings: Any) -> Classifier:
+    """Open local folders: see `edgeft.runtimes.classifier.open_classifier` for the settings."""
+    classifier: Classifier = CLASSIFIERS["hf"].load()(base, adapter, **settings)
+    return classifier
 
 
 def open_hf(base: Path, adapter: Path | None = None, **settings: Any) -> Runtime:

@@ -14,6 +14,7 @@ from edgeft import artifact
 from edgeft.errors import ModelError
 from edgeft.files import read_json
 from edgeft.models import base as base_models
+from edgeft.models.heads import labels_of
 from edgeft.runtimes.gguf_header import is_adapter
 
 WHAT_OPENS = "give a base model, an adapter, a merged model, a .gguf file, an ONNX folder, or a link to one in build/"
@@ -44,6 +45,11 @@ def locate(reference: str | Path) -> Found:
         if len(path.parts) > 2 or path.is_absolute() or text.startswith((".", "~")) or path.suffix in _FILE_SUFFIXES:
             raise ModelError("there is no file or folder with this name", where=path, do=WHAT_OPENS)
     return Found("hf", base_models.resolve(text))
+
+
+def has_head(found: Found) -> bool:
+    """Whether it ends in a classification head: it gives labels and writes no answers."""
+    return found.kind in ("adapter", "hf") and labels_of(found.path) is not None
 
 
 def _of_file(path: Path) -> Found:

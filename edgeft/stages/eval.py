@@ -1,7 +1,8 @@
 """The `eval` stage: ask a model the suites.
 
 With an `adapter` input it is the model as trained (the adapter on the base in the precision it was trained on), without
-one the pristine base: forgetting is measured against what the user had before.
+one the pristine base: forgetting is measured against what the user had before. Suites that ask for labels are put to
+the head (`edgeft.stages.labelled`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from edgeft.artifact import Outcome
 from edgeft.pipeline.stage import Inputs, Work
 from edgeft.recipe.names import HARNESS_PREFIX
 from edgeft.recipe.schema import Suite
+from edgeft.stages.labelled import asks_labels, open_head
 
 if TYPE_CHECKING:
     from edgeft.evals.evaluate import Evaluation
@@ -62,7 +64,7 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
     from edgeft.evals.evaluate import evaluate, latency
 
     questions = questions_of(params.suites, inputs)
-    with open_model(inputs) as runtime:
+    with open_head(inputs) if asks_labels(params.suites) else open_model(inputs) as runtime:
         evaluation = evaluate(runtime, questions, work.listen, batch_size=params.batch_size)
         waited = latency(runtime, questions, params.latency_rows, most=params.latency_limit)
         facts: dict[str, Any] = {"runtime": runtime.name, "rows": len(evaluation.rows)}

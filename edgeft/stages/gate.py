@@ -86,6 +86,8 @@ def of_time(gate: Gate, speed: Mapping[str, Any]) -> Measured | Check:
         return required(gate.text, False, "could not be measured: no question was asked")
     if gate.metric in LATENCY:
         return measure_latency(gate, waited["seconds"], SHARES[gate.metric])
+    if "tokens_per_second" not in waited:
+        return required(gate.text, False, "could not be measured: a head for labels writes no tokens")
     value = float(waited["tokens_per_second"])
     return measure_figure(gate, {gate.metric: Estimate(value, len(waited["seconds"]), value, value)})
 

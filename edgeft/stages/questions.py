@@ -12,7 +12,7 @@ from edgeft.data.rows import Entry, read_rows
 from edgeft.errors import DataError, Errors
 from edgeft.evals import suites as sources
 from edgeft.pipeline.stage import Inputs
-from edgeft.recipe.names import SPLITS
+from edgeft.recipe.names import LABELLED, SPLITS
 from edgeft.recipe.schema import Suite
 
 
@@ -35,7 +35,7 @@ def build(name: str, suite: Suite, inputs: Inputs) -> sources.Suite:
     wanted |= {"metrics": list(suite.metrics), "limit": suite.limit, "kind": suite.kind}
     source = inputs.sources.get(f"suites.{name}")
     if source is not None:
-        return sources.from_rows(name, rows_of_file(source, suite.type), **wanted)
+        return sources.from_rows(name, rows_of_file(source, suite.type, suite.kind), **wanted)
     if suite.rows.startswith(sources.BUILTIN_PREFIX):
         return sources.builtin(name, suite.rows, **wanted)
     rows: Iterable[Mapping[str, Any]] = files.read_jsonl(inputs["data"].file(f"{suite.rows}.jsonl"))
@@ -44,11 +44,13 @@ def build(name: str, suite: Suite, inputs: Inputs) -> sources.Suite:
     return sources.from_rows(name, rows, **wanted)
 
 
-def rows_of_file(path: Path, form: str | None) -> Iterable[Mapping[str, Any]]:
-    """The rows of a user's file: of a form that the data stage knows, or JSON objects as they are."""
+def rows_of_file(path: Path, form: str | None, kind: str = "generation") -> Iterable[Mapping[str, Any]]:
+    """The rows of a user's file for a suite of that kind: of a form that the data stage knows, or JSON objects as they
+    are."""
     if form is None:
         return sources.read_objects(path)
-    rows, faults = read_rows(Entry(path, form), "cpt" if form == "text" else "sft")
+    objective = LABELLED if kind == LABELLED else "cpt" if form == "text" else "sft"
+    rows, faults = read_rows(Entry(path, form), objective)
     if faults:
         raise Errors(faults)
     return [{"id": row.id, **row.value} for row in rows]
@@ -65,7 +67,7 @@ def _shots(name: str, suite: Suite, inputs: Inputs) -> tuple[sources.Case, ...]:
     if where in ("train", *SPLITS):
         rows: Iterable[Mapping[str, Any]] = files.read_jsonl(inputs["data"].file(f"{where}.jsonl"))
     else:
-        rows = rows_of_file(inputs.sources[f"suites.{name}.few_shot_rows"], suite.type)
+        rows = rows_of_file(inputs.sources[f"suites.{name}.few_shot_rows"], suite.type, suite.kind)
     return tuple(sources.cases_of(name, rows, suite.kind))
 
 

@@ -25,7 +25,7 @@ Scorer = Callable[[dict[str, Any]], float]
 Corpus = Callable[[Sequence[Mapping[str, Any]]], float]
 LOSS = "loss"
 _HERE = "edgeft.evals.metrics"
-WRITTEN, CHOSEN, READ = ("generation",), ("choice", "pairs"), ("perplexity",)
+WRITTEN, CHOSEN, READ, LABELLED = ("generation",), ("choice", "pairs"), ("perplexity",), ("classification",)
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ METRICS: dict[str, Metric] = {
         f"{_HERE}.chrf:score", "chrF of the suite (0 to 100)", "eval", corpus=f"{_HERE}.chrf:corpus", unbounded=True
     ),
     "accuracy": Metric(
-        f"{_HERE}.accuracy:score", "the label or the choice is right", takes="row", kinds=(*WRITTEN, *CHOSEN)
+        f"{_HERE}.accuracy:score", "the label or the choice is right", takes="row", kinds=(*WRITTEN, *CHOSEN, *LABELLED)
     ),
     "accuracy_norm": Metric(
         f"{_HERE}.accuracy_norm:score", "right, by likelihood per byte of a choice", takes="row", kinds=CHOSEN
@@ -71,7 +71,7 @@ METRICS: dict[str, Metric] = {
         f"{_HERE}.macro_f1:score",
         "mean F1 over the labels of the suite",
         takes="row",
-        kinds=(*WRITTEN, "choice"),
+        kinds=(*WRITTEN, "choice", *LABELLED),
         corpus=f"{_HERE}.macro_f1:corpus",
     ),
     "regex": Metric(f"{_HERE}.regex:make", "a pattern is found in the answer", takes="settings", needs="pattern"),
@@ -117,6 +117,7 @@ DEFAULTS = {
     "choice": ("accuracy",),
     "pairs": ("accuracy",),
     "perplexity": ("perplexity", "bits_per_byte"),
+    "classification": ("accuracy", "macro_f1"),
 }
 
 
