@@ -20,7 +20,10 @@ _WORDS = {
     "music": ("song", "play", "loud", "tune", "band", "dance"),
     "weather": ("rain", "sun", "storm", "snow", "wind", "cloud"),
 }
-_FILLER = "the a in my room please now today can you some it is and for house to me at soon".split()
+_FILLER = (
+    "the", "a", "in", "my", "room", "please", "now", "today", "can", "you", "some", "it", "is", "and", "for", "house",
+    "to", "me", "at", "soon",
+)  # fmt: skip
 _SPECIALS = {"roberta": ("<s>", "<pad>", "</s>", "<unk>", "<mask>")}
 FAMILIES = ("bert", "roberta", "deberta", "modernbert", "llama", "qwen3")
 CONTEXT = 96

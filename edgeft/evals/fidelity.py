@@ -278,7 +278,9 @@ def requirements(fidelity: dict[str, Any], type_name: str) -> list[Check]:
     """What every file must have, whether or not a recipe asks: each check names its cause. `type_name` ("f16",
     "q4_k_m") says how near its logits must be."""
     return [
-        all_equal("rendering equal", fidelity["rendering"], "the chat template in the file is not the one trained with"),
+        all_equal(
+            "rendering equal", fidelity["rendering"], "the chat template in the file is not the one trained with"
+        ),
         all_equal("token ids equal", fidelity["tokens"], tokenizer_cause(fidelity)),
         all_equal("token ids equal on awkward strings", fidelity["awkward"], tokenizer_cause(fidelity)),
         _stop_ids(fidelity["stop_ids"]),

@@ -1,29 +1,31 @@
 """An exported classifier in plain ONNX Runtime: the `Classifier` protocol over its folder, without torch.
 
-Opened by `edgeft.runtimes.open_any` and the `verify` stage. Token ids come from the folder's own tokenizer.json, because
-that is what ships; a text that is longer than the graph may read is cut as training cut it.
+Opened by `edgeft.runtimes.open_any` and the `verify` stage. Token ids come from the folder's own tokenizer.json,
+because that is what ships; a text that is longer than the graph may read is cut as training cut it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from edgeft.errors import ModelError
+from edgeft.errors import MissingError, ModelError
 from edgeft.models import template
 from edgeft.runtimes.answer import check_ids
 from edgeft.runtimes.classifier import Asked, softmax, together
 from edgeft.runtimes.onnx_folder import chat_template_of, check_graph, inside_folder, read_object, special_tokens_of
 from edgeft.runtimes.protocol import Message
+from edgeft.runtimes.references import LABELS
 from edgeft.runtimes.threads import choose_threads
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-LABELS, GRAPH = "labels.json", "model.onnx"
+GRAPH = "model.onnx"
 _BATCH_TOKENS = 16_384
 
 
@@ -122,6 +124,14 @@ class OnnxClassifier:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def open_folder(folder: Path, *, context_length: int | None = None, threads: int | None = None) -> OnnxClassifier:
+    """Open an exported classifier. `MissingError` without ONNX Runtime."""
+    for module in ("onnx", "onnxruntime", "tokenizers"):
+        if find_spec(module) is None:
+            raise MissingError(f"this needs {module}", do="pip install 'edgeft[onnx]'")
+    return OnnxClassifier(folder, context_length=context_length, threads=threads)
 
 
 def is_classifier(folder: Path) -> bool:

@@ -20,8 +20,8 @@ from edgeft.pipeline.stage import Inputs, Work
 from edgeft.recipe.gates import Gate
 from edgeft.recipe.schema import Suite
 from edgeft.runtimes.onnx_classifier import is_classifier
-from edgeft.stages.cases import answered, spread
 from edgeft.stages import verify_labels
+from edgeft.stages.cases import answered, spread
 from edgeft.stages.eval import builtin_digests, open_model, questions_of, write
 from edgeft.stages.export import source_of
 from edgeft.stages.verified import FIDELITY, answers, gates, judged

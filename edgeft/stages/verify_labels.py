@@ -38,7 +38,7 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
     from edgeft.evals import probabilities
     from edgeft.evals.gates import required
     from edgeft.evals.scores import ROWS, read_rows
-    from edgeft.runtimes.onnx_classifier import OnnxClassifier
+    from edgeft.runtimes.onnx_classifier import open_folder
 
     questions = questions_of(params.suites, inputs)
     rows = spread(_rows(inputs, params.rows), params.text_limit)
@@ -49,7 +49,7 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
     with ExitStack() as stack:
         reference = stack.enter_context(open_head(inputs))
         try:
-            candidate = stack.enter_context(OnnxClassifier(inputs["export"].path))
+            candidate = stack.enter_context(open_folder(inputs["export"].path))
             found = probabilities.examine(reference, candidate, rows, limit=params.limit, listen=work.listen)
             evaluation, waited = answers(params, questions, candidate, work)
         except (Interrupted, MissingError):

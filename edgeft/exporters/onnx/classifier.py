@@ -117,7 +117,9 @@ def _merged(source: ExportSource, labels: Sequence[str]) -> Any:
     if adapter is None or is_whole_model(adapter):
         model = open_base(adapter or source.base, device="cpu", dtype="float32", labels=labels)
         if model.edgeft_started:
-            raise ModelError(f"the checkpoint has no weights for its head ({model.edgeft_started[0]})", where=source.base)
+            raise ModelError(
+                f"the checkpoint has no weights for its head ({model.edgeft_started[0]})", where=source.base
+            )
         return model
     check_same_base(adapter, source.base)
     table = (read_training(adapter) or {}).get("quantization") if source.merge_base == "dequantized" else None
@@ -190,9 +192,7 @@ def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
     return shares
 
 
-def _facts(
-    source: ExportSource, type_name: str, folder: Path, options: OnnxOptions, head: Head
-) -> dict[str, Any]:
+def _facts(source: ExportSource, type_name: str, folder: Path, options: OnnxOptions, head: Head) -> dict[str, Any]:
     sizes = {name: path.stat().st_size for name, path in walk_files(folder)}
     said: dict[str, Any] = {}
     if type_name in ("int8", "int4"):

@@ -18,7 +18,7 @@ from edgeft.exporters.card import code, front_matter, plain, relation_of, traine
 from edgeft.exporters.onnx.classifier_script import run_script
 from edgeft.exporters.onnx.options import OnnxOptions
 from edgeft.exporters.onnx.settings import special_tokens
-from edgeft.exporters.onnx.web import link_graph, called
+from edgeft.exporters.onnx.web import called, link_graph
 from edgeft.exporters.origin import origin_of
 from edgeft.files import read_json, write_json, write_text
 from edgeft.models.heads import longest

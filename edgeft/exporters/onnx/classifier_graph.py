@@ -98,7 +98,7 @@ def as_type(graph: Any, type_name: str, options: OnnxOptions, scratch: Path) -> 
 
     fp16  but for norms and for what positions are computed with
     int8  8-bit weights, a scale for each column; activations are quantized when it runs (ONNX Runtime's dynamic
-          quantization). Weights keep to 7 bits: CPUs without VNNI add pairs of products in 16 bits, which would overflow
+          quantization). Weights keep to 7 bits: CPUs without VNNI add pairs of products in 16 bits, which overflow
     int4  weights in blocks, as in decoders; the head stays as it is
     """
     try:
@@ -109,7 +109,9 @@ def as_type(graph: Any, type_name: str, options: OnnxOptions, scratch: Path) -> 
                 return _dynamic(graph, options, scratch)
             return _blocks(graph, options) if type_name == "int4" else graph
     except (ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
-        raise EdgeftError(f"ONNX Runtime's tools cannot make {type_name} of this graph ({first_line(error)})") from error
+        raise EdgeftError(
+            f"ONNX Runtime's tools cannot make {type_name} of this graph ({first_line(error)})"
+        ) from error
 
 
 def _halved(graph: Any) -> Any:
@@ -203,8 +205,6 @@ def save(graph: Any, path: Path) -> None:
     import onnx
 
     if graph.ByteSize() > _WHOLE:
-        onnx.save_model(
-            graph, str(path), save_as_external_data=True, location=f"{path.name}.data", size_threshold=1024
-        )
+        onnx.save_model(graph, str(path), save_as_external_data=True, location=f"{path.name}.data", size_threshold=1024)
     else:
         onnx.save_model(graph, str(path))

@@ -60,7 +60,7 @@ class OnnxOptions(BaseModel):
     head            bits of the last product, the most sensitive one: "int8", or "same" as the others (int4 only)
     layers          bits of the most sensitive of the other products (llama.cpp's choice): "same" or "int8" (int4 only)
     embeddings      "quantized": the table too; "float": as the library's builder leaves untied ones (int4 only)
-    check           compare the graph with the model before it is accepted, on a built-in text (in the memory of a layer)
+    check           compare the graph with the model before it is accepted, on a built-in text, in a layer's memory
     max_length      tokens a generation may reach unless the caller says otherwise (default: the model's context)
     threads         how many torch computes with while folding (default: the cores this process may use)
     """

@@ -1,8 +1,8 @@
 """The trained model's own answer to a short text, in the memory of one layer: what an exported graph is compared with.
 
-transformers computes it, in float32, with weights that are read and folded when a layer begins and dropped when it ends;
-of the embeddings only the text's rows are read, the last product is taken a few rows of its weight at a time. So a model
-of any size is compared without being held. Called by `decoder`.
+transformers computes it, in float32, with weights that are read and folded when a layer begins and dropped when it
+ends; of the embeddings only the text's rows are read, the last product is taken a few rows of its weight at a time. So
+a model of any size is compared without being held. Called by `decoder`.
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ def _parts(model: Any, apart: Sequence[Any]) -> list[tuple[str, Any]]:
         if isinstance(module, torch.nn.ModuleList)
         for index, layer in enumerate(module)
     ]
-    outermost = [(name, layer) for name, layer in layers if not any(name.startswith(f"{other}.") for other, _ in layers)]
+    outermost = [
+        (name, layer) for name, layer in layers if not any(name.startswith(f"{other}.") for other, _ in layers)
+    ]
     inside = tuple(f"{name}." for name, _ in outermost)
     others = [
         (name, module)
         for name, module in model.named_modules()
-        if module._parameters
-        and not any(module is other for other in apart)
-        and not f"{name}.".startswith(inside)
+        if module._parameters and not any(module is other for other in apart) and not f"{name}.".startswith(inside)
     ]
     return [*outermost, *others]
 
