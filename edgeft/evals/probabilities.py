@@ -87,7 +87,7 @@ def compare(
     if bad:
         return {"rows": int(finite.sum()), "not_finite": bad, "all": None}
     p, q = (np.maximum(side.astype(np.float64), _LEAST) for side in (first, second))
-    kl = (p * (np.log(p) - np.log(q))).sum(axis=1)
+    kl = np.maximum((p * (np.log(p) - np.log(q))).sum(axis=1), 0.0)  # probabilities in 32 bits add up to nearly one
     same = (first.argmax(axis=1) == second.argmax(axis=1)).astype(float)
     furthest = np.abs(first.astype(np.float64) - second.astype(np.float64)).max(axis=1)
     worst = int(furthest.argmax())
@@ -99,6 +99,7 @@ def compare(
             "positions": len(names),
             "top1_agreement": round(float(same.mean()), _DIGITS),
             "mean_kl": round(float(kl.mean()), _DIGITS),
+            "p999_kl": round(float(np.percentile(kl, 99.9)), _DIGITS),
             "max_kl": round(float(kl.max()), _DIGITS),
             "furthest_probability": round(float(furthest.max()), _DIGITS),
             "mean_difference": round(float(furthest.mean()), _DIGITS),
