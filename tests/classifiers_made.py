@@ -96,3 +96,55 @@ def make_base(folder: Path, family: str, *, hidden: int = 64, layers: int = 2, *
     }
     model, config, own = kinds[family]
     return save_random(folder, model, config(**{**shape, **own, **more}), dtype="float32")
+
+
+def make_classifier(folder: Path, family: str, **more: Any) -> Path:
+    """A whole random classifier of a family, its head included: what hubs have as a fine-tuned model."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    base = make_base(folder.parent / f"{folder.name}-base", family, **more)
+    names = dict(enumerate(LABELS))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            base, id2label=names, label2id={label: i for i, label in names.items()}, dtype=torch.float32
+        )
+    make_tokenizer(folder, family)
+    model.save_pretrained(folder)
+    return folder
+
+
+def make_dataset(folder: Path, base: Path, count: int = 400, held_out: int = 100) -> Path:
+    """A dataset artifact's files of `make_rows`, made by the data stage."""
+    from edgeft.pipeline.stage import Inputs, Work
+    from edgeft.stages import data as data_stage
+
+    folder.mkdir(parents=True)
+    sources = {"base": base}
+    for key, rows, seed in (("datasets.0", count, 1), ("validation.0", held_out, 2)):
+        sources[key] = make_rows(folder.parent / f"{folder.name}-{seed}.jsonl", rows, seed)
+    kept = dict.fromkeys(("duplicates", "leakage", "near_duplicates"), "keep")
+    params = data_stage.Params(
+        datasets=[{"path": "a.jsonl", "type": "classification"}],  # type: ignore[list-item]
+        validation=[{"path": "b.jsonl", "type": "classification"}],  # type: ignore[list-item]
+        sequence_len=64,
+        objective="classification",
+        checks=kept,  # type: ignore[arg-type]
+    )
+    data_stage.run(params, Inputs(sources=sources), Work(folder, folder))
+    return folder
+
+
+def train_classifier(place: Path, family: str, **settings: Any) -> tuple[Path, Path, Path]:
+    """(base, adapter, dataset) of a family, trained for some seconds."""
+    from tests.training.made import run_training
+
+    base = make_base(place / "base", family)
+    dataset = make_dataset(place / "data", base)
+    wanted = {
+        "objective": "classification", "adapter": "lora", "max_steps": 80, "learning_rate": 4e-3,
+        "micro_batch_size": 16, "lora_r": 8, "lora_alpha": 16,
+    }  # fmt: skip
+    run_training(place / "adapter", base, dataset, **{**wanted, **settings})
+    return base, place / "adapter", dataset
