@@ -21,7 +21,7 @@ from edgeft.exporters.onnx.apart import SUFFIX, check_apart, open_for_adapters, 
 from edgeft.exporters.onnx.builder import build
 from edgeft.exporters.onnx.late import NotCarried
 from edgeft.exporters.onnx.memory import give_back
-from edgeft.exporters.onnx.options import TYPES, OnnxOptions, builder_options, parse_options, provider_of
+from edgeft.exporters.onnx.options import TYPES, OnnxOptions, builder_options, parse_options, provider_of, table_of
 from edgeft.exporters.onnx.reference import compared, logits_of
 from edgeft.exporters.onnx.settings import Settings, adapter_readme, settings_of, write_settings
 from edgeft.exporters.onnx.trials import TEXTS
@@ -123,7 +123,10 @@ def export(
         write_settings(folder, scratch / _DESCRIBED, settings, source, type_name, chosen)
         facts |= _tried(used, folder, scratch / _DESCRIBED, type_name, chosen, settings, _head_size(config), listen)
     listen(Progress(3, 3, "step", "done"))
-    return Exported({**_facts(source, type_name, folder, chosen, settings), **facts})
+    told = _facts(source, type_name, folder, chosen, settings)
+    if type_name == "int8" and facts["builder"] == "stock":
+        told["options"] |= {"embeddings": "float"}
+    return Exported({**told, **facts})
 
 
 def _tried(
@@ -179,7 +182,11 @@ def _built(
     def build_with(checkpoint: Path, given: Weights | None) -> None:
         listen(Progress(1, 3, "step", f"building the {type_name} graph"))
         cache = scratch / "cache"
-        build(checkpoint, folder, precision=type_name, options=switches, cache=cache, provider=provider, weights=given)
+        table = given is not None and table_of(options, type_name) == "quantized"
+        build(
+            checkpoint, folder, precision=type_name, options=switches, cache=cache, provider=provider, weights=given,
+            table=table,
+        )  # fmt: skip
 
     if options.builder == "stock":
         build_with(_merged(source, scratch, options, listen), None)
@@ -284,5 +291,6 @@ def _said(options: OnnxOptions, type_name: str) -> dict[str, Any]:
         return {}
     if options.backend == "optimum":
         return {"block_size": options.block, "accuracy_level": options.accuracy_level}
-    names = ("symmetric", "accuracy_level", "algorithm", "head", "layers", "embeddings")
-    return {"block_size": options.block, **{name: getattr(options, name) for name in names}}
+    names = ("symmetric", "accuracy_level", "algorithm", "head", "layers")
+    said = {"block_size": options.block, **{name: getattr(options, name) for name in names}}
+    return {**said, "embeddings": table_of(options, type_name)}

@@ -17,7 +17,8 @@ from scipy import stats
 
 from edgeft.errors import EdgeftError
 from edgeft.exporters import ExportSource
-from edgeft.exporters.onnx import classifier, export as door
+from edgeft.exporters.onnx import classifier
+from edgeft.exporters.onnx import export as door
 from edgeft.exporters.onnx.classifier import softmax
 from edgeft.files import read_jsonl, walk_files
 from edgeft.runtimes import open_any, open_runtime
