@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from edgeft.errors import RecipeError
-from edgeft.recipe.names import HEADS, SMOOTHED
+from edgeft.recipe.names import HEADS, LABELLED, ONNX_OF_LABELS, SMOOTHED
 from edgeft.recipe.schema import Phase, Recipe
 
 _MOVING = ("pissa", "olora")
@@ -192,8 +192,11 @@ def _shipped(recipe: Recipe) -> Iterator[RecipeError]:
     if recipe.has_head:
         do = "the adapter itself opens in peft; leave this out"
         for name in recipe.export:
+            if train.objective == LABELLED and name in ONNX_OF_LABELS:
+                continue
             what = f"{name} ships a language model; {train.objective} puts a head on it"
-            yield RecipeError(what, where=recipe.location_of(f"export.{name}"), do=do)
+            other = f"such a head ships as {', '.join(ONNX_OF_LABELS)}" if train.objective == LABELLED else do
+            yield RecipeError(what, where=recipe.location_of(f"export.{name}"), do=other)
         if recipe.merge.write:
             what = f"merge: asks a language model; {train.objective} puts a head on it"
             yield RecipeError(what, where=recipe.location_of("merge"), do=do)

@@ -17,7 +17,7 @@ from edgeft.pipeline.stage import Inputs, Work
 from edgeft.recipe.names import MergeBase
 from edgeft.registry import lookup
 
-VERSION = 3
+VERSION = 4
 TRAINING = "training.json"
 IMATRIX = "imatrix.gguf"
 CHOICE = "choice.json"

@@ -31,6 +31,7 @@ def build(
     cache: Path,
     provider: str = "cpu",
     weights: Weights | None = None,
+    table: bool = False,
 ) -> None:
     """Write `model.onnx`, its data file, `genai_config.json` and tokenizer files into `folder`.
 
@@ -38,6 +39,7 @@ def build(
     cache       an empty folder for the builder's temporary files
     provider    the execution provider that the graph is made for: "cpu", "cuda", "dml", "webgpu"
     weights     streamed: the values, while `checkpoint` has config and tokenizer only. None: the builder reads them
+    table       streamed: see `streamed`
     Raises `ModelError` for an architecture the builder does not know, `EdgeftError` with its last words otherwise.
     """
     said = io.StringIO()
@@ -47,7 +49,7 @@ def build(
                 str(checkpoint), str(checkpoint), str(folder), precision, provider, str(cache), list(options)
             )
             fit(parsed["hf_details"]["hf_config"])
-            with contextlib.nullcontext() if weights is None else streamed(builder.Model, weights, cache):
+            with contextlib.nullcontext() if weights is None else streamed(builder.Model, weights, cache, table=table):
                 cache.mkdir(parents=True, exist_ok=True)
                 builder.create_model(
                     str(checkpoint), str(checkpoint), str(folder), precision, provider, str(cache), **parsed

@@ -32,20 +32,60 @@ _SLAB = 8 << 20  # bytes of float32 values that are quantized at once
 class How:
     """How one weight is quantized: along its `rows`, in blocks."""
 
-    algorithm: str  # "default", "rtn", "k_quant"
+    algorithm: str  # "default", "rtn", "k_quant"; of embeddings "gather" (4 bits), "gather8"
     bits: int
     block_size: int
     symmetric: bool
 
 
-def to_nbits(model: Any, rewrite: Callable[[], Any], scratch: Path) -> Any:
-    """The quantized onnx_ir model of a builder's `model`; `rewrite` is the builder's own way to it."""
+def to_nbits(model: Any, rewrite: Callable[[], Any], scratch: Path, *, table: bool = False) -> Any:
+    """The quantized onnx_ir model of a builder's `model`; `rewrite` is the builder's own way to it. `table`: the
+    embeddings in 8 bits too, which the builder cannot."""
     graph = model.model.graph
     uses = {node.name: (node.op_type, _weight(node)) for node in graph if _weight(node)}
     kept = _hollowed(graph, {name: op for op, name in uses.values()}, model.quant_attrs["matmul_block_size"])
     quantized = rewrite()
     _filled(quantized, kept, uses, model, scratch)
+    if table:
+        _table(quantized, kept, uses, model.quant_attrs["matmul_block_size"], scratch)
     return quantized
+
+
+def _table(model: Any, kept: Mapping[str, Any], uses: Mapping[str, Any], block: int, scratch: Path) -> None:
+    """Gather from a float table -> GatherBlockQuantized in 8 bits: values around 128, a scale for each block."""
+    import onnx_ir
+
+    graph = model.graph
+    for node in list(graph):
+        if node.op_type != "Gather" or uses.get(node.name, ("", ""))[1] not in kept:
+            continue
+        name = uses[node.name][1]
+        tensor = kept[name]
+        parts = _gather_parts(_Quantized(tensor, How("gather8", 8, block, True), scratch), *tensor.shape.numpy())
+        packed, scales = (onnx_ir.Value(name=f"{name}_{end}") for end in (f"Q8G{block}", "scales"))
+        _put(packed, parts["packed"], onnx_ir.DataType.UINT8)
+        _put(scales, parts["scales"], tensor.dtype)
+        for value in (packed, scales):
+            value.type = onnx_ir.TensorType(value.const_value.dtype)
+            graph.register_initializer(value)
+        made = onnx_ir.Node(
+            "com.microsoft",
+            "GatherBlockQuantized",
+            [packed, node.inputs[1], scales],
+            [
+                onnx_ir.AttrInt64("bits", 8),
+                onnx_ir.AttrInt64("block_size", block),
+                onnx_ir.AttrInt64("gather_axis", 0),
+                onnx_ir.AttrInt64("quantize_axis", 1),
+            ],
+            name=f"{node.name}_Q8",
+            num_outputs=1,
+        )
+        given, old = made.outputs[0], node.outputs[0]
+        given.name, given.type, given.shape = old.name, old.type, old.shape
+        onnx_ir.convenience.replace_nodes_and_values(graph, node, [node], [made], [old], [given])
+        if not list(graph.initializers[name].uses()):
+            del graph.initializers[name]
 
 
 def _weight(node: Any) -> str | None:
@@ -201,10 +241,10 @@ class _Quantized:
                 "the checkpoint",
                 do=STOCK,
             )
-        if self.how.algorithm == "gather":
+        if self.how.algorithm in ("gather", "gather8"):
             if slabs.turned:
                 raise NotCarried("the streamed export does not quantize a turned embedding", do=STOCK)
-            yield from _gathered(slabs.source, self.how)
+            yield from (_gathered if self.how.algorithm == "gather" else _bytes)(slabs.source, self.how)
             return
         wanted = max(1, _SLAB // (4 * self.tensor.shape[0]))
         quantize = {"default": _default, "rtn": _grouped, "k_quant": _grouped}[self.how.algorithm]
@@ -262,3 +302,20 @@ def _gathered(source: Deferred, how: How) -> Iterator[Arrays]:
         else:
             values = chunk.numpy()
         yield nbits.DefaultWeightOnlyQuantizer.quantize_ndarray(values, 1, how.block_size, how.symmetric)
+
+
+def _bytes(source: Deferred, how: How) -> Iterator[Arrays]:
+    """The rows of an embedding in 8 bits, around 128, the largest value of each block 127 steps from it."""
+    import numpy as np
+
+    width = source.shape[1]
+    blocks = -(-width // how.block_size)
+    for chunk in source.chunks(max(1, _SLAB // (4 * width))):
+        values = np.zeros((len(chunk), blocks * how.block_size), np.float32)
+        values[:, :width] = chunk.float().numpy()
+        values = values.reshape(len(chunk), blocks, how.block_size)
+        scales = np.abs(values).max(axis=2) / 127
+        kept = scales.astype(np.float16).astype(np.float32) if source.dtype == "F16" else scales
+        steps = np.rint(values / np.where(kept > 0, kept, 1.0)[..., None]) + 128
+        packed = np.clip(steps, 0, 255).astype(np.uint8).reshape(len(chunk), -1)[:, :width]
+        yield packed, scales.astype(np.float16) if source.dtype == "F16" else scales, None

@@ -14,7 +14,7 @@ TYPES: dict[str, str] = {
     "fp32": "the trained weights unrounded; the reference, and the largest",
     "fp16": "half the size of fp32; computed in 16 bits too",
     "bf16": "16 bits with the range of fp32, for CUDA devices",
-    "int8": "8-bit weights in blocks; embeddings stay unquantized",
+    "int8": "8-bit weights in blocks, for CPUs embeddings included",
     "int4": "4-bit weights in blocks, embeddings included; the smallest",
 }
 # Execution providers that run a type. (CPUs run fp16 in the form that is made for GPUs: see `provider_of`.)
@@ -29,7 +29,7 @@ _PROVIDERS: dict[str, tuple[str, ...]] = {
 _DEVICES: dict[str, tuple[str, int]] = {"cpu": ("cpu", 32), "mobile": ("cpu", 64), "web": ("webgpu", 32)}
 
 
-_OF_OPTIMUM = {"backend", "block_size", "accuracy_level", "max_length", "threads"}
+_OF_OPTIMUM = {"backend", "check", "block_size", "accuracy_level", "max_length", "threads"}
 
 
 class OnnxOptions(BaseModel):
@@ -59,7 +59,8 @@ class OnnxOptions(BaseModel):
                     is "rtn" for tied embeddings and "default" for others: each is the one that quantizes them all
     head            bits of the last product, the most sensitive one: "int8", or "same" as the others (int4 only)
     layers          bits of the most sensitive of the other products (llama.cpp's choice): "same" or "int8" (int4 only)
-    embeddings      "quantized": the table too; "float": as the library's builder leaves untied ones (int4 only)
+    embeddings      "quantized": the table too; "float": as the library's builder leaves untied ones, and all in 8 bits
+    check           compare the graph with the model before it is accepted, on a built-in text, in a layer's memory
     max_length      tokens a generation may reach unless the caller says otherwise (default: the model's context)
     threads         how many torch computes with while folding (default: the cores this process may use)
     """
@@ -79,6 +80,7 @@ class OnnxOptions(BaseModel):
     head: Literal["int8", "same"] = "int8"
     layers: Literal["same", "int8"] = "same"
     embeddings: Literal["quantized", "float"] = "quantized"
+    check: bool = True
     max_length: int | None = Field(default=None, ge=1)
     threads: int | None = Field(default=None, ge=1)
 
@@ -121,6 +123,14 @@ def provider_of(options: OnnxOptions, type_name: str) -> str:
     if options.layout == "transformers.js" and type_name == "bf16":
         raise RecipeError("transformers.js has no name for bf16 files", do="write onnx-fp16, or layout: genai")
     return "webgpu" if (options.target, type_name) == ("cpu", "fp16") else options.target
+
+
+def table_of(options: OnnxOptions, type_name: str) -> str:
+    """ "quantized" or "float": how the embeddings of an int8 or int4 graph lie in it. In 8 bits the CPU alone is known
+    to look them up, and only the streamed way writes them so."""
+    if type_name == "int8" and (options.target != "cpu" or options.builder == "stock"):
+        return "float"
+    return options.embeddings
 
 
 def builder_options(options: OnnxOptions, type_name: str, *, tied: bool) -> list[str]:

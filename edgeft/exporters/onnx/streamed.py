@@ -27,10 +27,11 @@ _SURPLUS = (r"rotary_emb\.inv_freq$", r"\.attn\.(masked_)?bias$")
 
 
 @contextlib.contextmanager
-def streamed(base: Any, weights: Weights, scratch: Path) -> Iterator[None]:
+def streamed(base: Any, weights: Weights, scratch: Path, *, table: bool = False) -> Iterator[None]:
     """Let the builder's classes (subclasses of `base`) take `weights` in the place of a checkpoint's.
 
     scratch  a folder for values that wait for their place in the file
+    table    the embeddings in 8 bits too (int8), which the builder cannot
     Raises `NotCarried` with the way out for what the hooks do not carry.
     """
     _check_version()
@@ -51,7 +52,7 @@ def streamed(base: Any, weights: Weights, scratch: Path) -> Iterator[None]:
     def to_nbits(self: Any) -> Any:
         from edgeft.exporters.onnx import nbits
 
-        return nbits.to_nbits(self, lambda: before["to_nbits"](self), scratch)
+        return nbits.to_nbits(self, lambda: before["to_nbits"](self), scratch, table=table)
 
     hooks = {"load_weights": load_weights, "make_initializer": make_initializer, "to_nbits": to_nbits}
     try:
@@ -102,7 +103,7 @@ def _hollow_model(builder: Any, weights: Weights) -> Any:
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     model.tie_weights()
     _check_surplus(model, weights)
-    for name, source in _sources(model, weights).items():
+    for name, source in sources(model, weights).items():
         module, _, leaf = name.rpartition(".")
         model.get_submodule(module)._parameters[leaf] = late(source)
     for name, buffer in list(model.named_buffers()):
@@ -112,7 +113,7 @@ def _hollow_model(builder: Any, weights: Weights) -> Any:
     return model.eval()
 
 
-def _sources(model: Any, weights: Weights) -> dict[str, Deferred]:
+def sources(model: Any, weights: Weights) -> dict[str, Deferred]:
     """Parameter -> its values in the parameter's dtype; tied parameters share one."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
     shared: dict[int, list[str]] = {}

@@ -16,12 +16,14 @@ import pytest
 from edgeft.errors import EdgeftError, InputError, ModelError, RecipeError
 from edgeft.exporters import EXPORTS, Exported, ExportSource
 from edgeft.exporters.onnx import accept as accepting
-from edgeft.exporters.onnx import builder
+from edgeft.exporters.onnx import builder, reference
+from edgeft.exporters.onnx import export as door
 from edgeft.exporters.onnx.decoder import check, export
 from edgeft.exporters.onnx.options import TYPES
 from edgeft.files import digest_file, walk_files
 from edgeft.progress import Progress
 from edgeft.runtimes import open_runtime
+from edgeft.weights import open_weights
 from tests.models_made import make_llama
 
 Get = Callable[[str], tuple[Path, Exported]]
@@ -33,7 +35,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def test_the_table_names_this_exporter() -> None:
-    assert EXPORTS["onnx"].load() is export
+    assert EXPORTS["onnx"].load() is door.export
 
 
 @pytest.mark.parametrize("type_name", ["fp32", "int8", "int4"])
@@ -295,3 +297,92 @@ def test_the_builders_own_fault_is_told_in_one_line(tiny_llama: Path, tmp_path: 
     shutil.copy(tiny_llama / "tokenizer.json", tmp_path)
     with pytest.raises(ModelError, match="does not know this architecture"):
         builder.build(tmp_path, tmp_path / "out", precision="fp32", options=[], cache=tmp_path / "cache")
+
+
+@pytest.mark.parametrize("tied", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_embeddings_in_8_bits(tied: bool, tmp_path: Path) -> None:
+    """int8 looks its embeddings up in 8 bits, off by half a step at most, with the same logits from both engines."""
+    import onnx
+    import torch
+    from safetensors.torch import load_file
+
+    from edgeft.runtimes.onnx import open_onnx
+
+    base = make_llama(tmp_path / "base", tied=tied, dtype="float32", hidden=192, vocab_size=341)
+    sizes, logits = {}, {}
+    for embeddings in ("quantized", "float"):
+        done = export(ExportSource(base), "int8", tmp_path / embeddings, {"embeddings": embeddings, "block_size": 64})
+        assert done.facts["options"]["embeddings"] == embeddings
+        sizes[embeddings] = done.facts["size"]
+        with open_onnx(tmp_path / embeddings, engine="plain", threads=1) as plain:
+            assert plain.name == "onnx int8"
+            ids = plain.encode(TEXT)
+            logits[embeddings] = plain.logits(ids)
+    with open_onnx(tmp_path / "quantized", engine="genai", threads=1) as runtime:
+        assert np.abs(runtime.logits(ids) - logits["quantized"]).max() < 1e-3
+    assert np.corrcoef(logits["quantized"].ravel(), logits["float"].ravel())[0, 1] > 0.999
+    table = 4 * 341 * 192
+    assert sizes["float"] - sizes["quantized"] > 0.6 * table
+    model = onnx.load(tmp_path / "quantized" / "model.onnx")
+    (node,) = [node for node in model.graph.node if node.op_type == "GatherBlockQuantized"]
+    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    packed, scales = arrays[node.input[0]].astype(np.float32), np.repeat(arrays[node.input[2]], 64, axis=1)
+    wanted = load_file(base / "model.safetensors")["model.embed_tokens.weight"].to(torch.float32).numpy()
+    assert (np.abs((packed - 128) * scales - wanted) <= 0.5 * scales + 1e-6).all()
+    done = export(ExportSource(base), "int8", tmp_path / "stock", {"builder": "stock"})
+    assert done.facts["options"]["embeddings"] == "float"
+
+
+def test_a_graph_that_answers_otherwise_is_not_accepted(tiny_llama: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """The builder's graph of other weights than those that are to ship."""
+    from edgeft.exporters.onnx import decoder
+
+    other = make_llama(tmp_path / "other", seed=5)
+    monkeypatch.setattr(
+        decoder, "logits_of", lambda checkpoint, _, ids: reference.logits_of(checkpoint, open_weights(other), ids)
+    )
+    with pytest.raises(EdgeftError, match="the exported graph is not the model that went in: mean KL divergence"):
+        export(ExportSource(tiny_llama), "fp32", tmp_path / "out", {})
+    done = export(ExportSource(tiny_llama), "fp32", tmp_path / "unchecked", {"check": False})
+    assert done.facts["compared"] is None
+
+
+def test_the_comparison_is_told(exported: Get) -> None:
+    _, done = exported("fp32")
+    told = done.facts["compared"]
+    assert told["tokens"] > 8
+    assert told["top1_agreement"] == 1.0
+    assert told["furthest_logit"] < 1e-3
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_layer_by_layer_is_the_model(tied: bool, tmp_path: Path) -> None:
+    """The reference's logits are transformers' own, with weights that come and go."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    base = make_llama(tmp_path / "base", tied=tied)
+    ids = [5, 6, 7, 300, 12, 5]
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+    with torch.inference_mode():
+        expected = model(torch.tensor([ids])).logits[0].numpy()
+    found = reference.logits_of(base, open_weights(base), ids)
+    assert np.abs(found - expected).max() < 1e-4
+
+
+def test_ties_are_those_of_transformers() -> None:
+    """What config.json leaves out, as the config classes fill it in."""
+    from transformers import AutoConfig
+
+    from edgeft.exporters.onnx.decoder import _is_tied
+
+    kinds = (
+        "ernie4_5", "gemma", "gemma2", "gemma3_text", "granite", "granitemoehybrid", "hunyuan_v1_dense", "lfm2",
+        "llama", "mistral", "nemotron", "olmo", "phi", "phi3", "qwen2", "qwen3",
+    )  # fmt: skip
+    for kind in kinds:
+        config = AutoConfig.for_model(kind)
+        assert _is_tied({"model_type": kind}) == config.tie_word_embeddings, kind
+        for said in (True, False):
+            assert _is_tied({"model_type": kind, "tie_word_embeddings": said}) is said
+    assert _is_tied({"model_type": "lfm2", "tie_embedding": False}) is False

@@ -19,7 +19,9 @@ IDS = list(range(40, 80))
 
 
 @pytest.mark.parametrize(
-    ("type_name", "options"), [("int4", {}), ("int4", {"layers": "int8", "block_size": 16}), ("int8", {})], ids=str
+    ("type_name", "options"),
+    [("int4", {}), ("int4", {"layers": "int8", "block_size": 16}), ("int8", {"embeddings": "float"})],
+    ids=str,
 )
 def test_all_of_the_error_is_in_the_weights(
     type_name: str, options: dict[str, Any], tiny_llama: Path, tiny_adapter: Path, tmp_path: Path
