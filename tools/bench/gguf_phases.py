@@ -16,8 +16,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ sys.path.append(str(Path(__file__).parents[2]))  # this folder's gguf.py must no
 sys.path.append(str(Path(__file__).parent))
 
 spent: dict[str, float] = {}
+_inside, _lock = threading.local(), threading.Lock()
 
 
 def main() -> None:
@@ -66,8 +69,7 @@ def _profiled(work: Path, quantizer: str, type_name: str, threads: int) -> dict[
 
     spent["imports"] = time.process_time()
     _timed(export, "read_vocabulary", "reading the vocabulary")
-    for module in (layout, writer):
-        _timed(module, "write_header", "packing the header (for the choice of types, for the file)")
+    _timed(writer, "packed", "packing the header")
     _timed(layout, "dry_run", "llama.cpp's choice of types")
     _timed(quantize.Quantizer, "fast", "loading and checking kernels")
     writer._read = _timed_items(writer._read, "reading and folding (one thread)")
@@ -91,16 +93,27 @@ def _rest() -> dict[str, float]:
     return {"all": whole, "the rest": whole - sum(spent.values())}
 
 
+@contextmanager
+def _counted(name: str) -> Iterator[None]:
+    """Count the thread's CPU time inside under `name`, but what is counted under another name in it."""
+    around, start = getattr(_inside, "counted", 0.0), time.thread_time()
+    _inside.counted = 0.0
+    try:
+        yield
+    finally:
+        whole = time.thread_time() - start
+        with _lock:
+            spent[name] = spent.get(name, 0) + whole - _inside.counted
+        _inside.counted = around + whole
+
+
 def _timed(owner: Any, attribute: str, name: str) -> None:
     work: Callable[..., Any] = getattr(owner, attribute)
 
     @functools.wraps(work)
     def timed(*args: Any, **options: Any) -> Any:
-        start = time.thread_time()
-        try:
+        with _counted(name):
             return work(*args, **options)
-        finally:
-            spent[name] = spent.get(name, 0) + time.thread_time() - start
 
     setattr(owner, attribute, timed)
 
@@ -109,9 +122,8 @@ def _timed_items(make: Callable[..., Iterator[Any]], name: str) -> Callable[...,
     def items(*args: Any) -> Iterator[Any]:
         found, end = make(*args), object()
         while True:
-            start = time.thread_time()
-            item = next(found, end)
-            spent[name] = spent.get(name, 0) + time.thread_time() - start
+            with _counted(name):
+                item = next(found, end)
             if item is end:
                 return
             yield item
@@ -121,19 +133,17 @@ def _timed_items(make: Callable[..., Iterator[Any]], name: str) -> Callable[...,
 
 def _timed_tasks(behind: Any) -> Any:
     """The writing thread's tasks: waiting costs no CPU time, so what is counted is writing."""
-    from contextlib import contextmanager
 
     @contextmanager
-    def timed(depth: int) -> Iterator[Any]:
-        with behind(depth) as hand:
+    def timed(most: int) -> Iterator[Any]:
+        with behind(most) as hand:
 
-            def handed(task: Callable[[], object]) -> None:
+            def handed(task: Callable[[], object], size: int) -> None:
                 def work() -> None:
-                    start = time.thread_time()
-                    task()
-                    spent["writing"] = spent.get("writing", 0) + time.thread_time() - start
+                    with _counted("writing"):
+                        task()
 
-                hand(work)
+                hand(work, size)
 
             yield handed
 

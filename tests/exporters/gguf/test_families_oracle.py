@@ -11,8 +11,8 @@ import pytest
 
 from tests.exporters.gguf.converter import convert_many, source_folder
 from tests.exporters.gguf.families_made import MODELS, make_model
+from tests.exporters.gguf.made import requantized
 from tests.exporters.gguf.test_converter import OTHERWISE, OURS, THEIRS, contents
-from tests.exporters.gguf.test_export import requantized
 from tests.exporters.gguf.test_families import MORE, gguf_of, llama_cpp_says, transformers_says
 
 pytestmark = pytest.mark.slow

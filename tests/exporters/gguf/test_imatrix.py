@@ -15,16 +15,15 @@ import numpy as np
 import pytest
 
 from edgeft.errors import InputError
-from edgeft.exporters import Exported, ExportSource
-from edgeft.exporters.gguf.export import export
+from edgeft.exporters import ExportSource
 from edgeft.exporters.gguf.families import family_of
-from edgeft.exporters.gguf.ggml import log_text, type_number
+from edgeft.exporters.gguf.ggml import log_text
 from edgeft.exporters.gguf.imatrix import Entry, Imatrix, read_imatrix, write_imatrix
 from edgeft.exporters.gguf.types import TENSOR_TYPES, TYPES
-from edgeft.progress import silent
 from edgeft.weights import open_weights
 from edgeft.weights.checkpoint import read_config
 from tests.exporters.gguf.families_made import make_model
+from tests.exporters.gguf.made import exported, requantized
 from tests.models_made import make_llama
 
 QUANTIZED = [name for name, kind in TYPES.items() if not kind.plain]
@@ -33,12 +32,6 @@ SEARCHED = ("iq1_m", "iq1_s", "iq2_m", "iq2_s", "iq2_xs", "iq2_xxs", "iq3_xs", "
 
 def slow_searches(names: Sequence[str], more: Sequence[str] = ()) -> list[Any]:
     return [pytest.param(name, marks=pytest.mark.slow if name in (*SEARCHED, *more) else ()) for name in names]
-
-
-def exported(source: ExportSource, type_name: str, folder: Path, **options: Any) -> tuple[Path, Exported]:
-    folder.mkdir(parents=True, exist_ok=True)
-    done = export(source, type_name, folder, {"threads": 2, **options}, silent)
-    return folder / done.facts["file"], done
 
 
 def made(base: Path, path: Path, *, seed: int = 3) -> Imatrix:
@@ -56,59 +49,6 @@ def made(base: Path, path: Path, *, seed: int = 3) -> Imatrix:
             entries[name] = Entry((sums * (counts[:, None] > 0)).astype(np.float32), counts)
     write_imatrix(path, Imatrix(entries, ("rows of a test",), 3, 512))
     return read_imatrix(path)
-
-
-def requantized(
-    path: Path,
-    type_name: str,
-    to: Path,
-    imatrix: Imatrix | None = None,
-    tensor_types: Mapping[str, str] | None = None,
-    **named: str,
-) -> bytes:
-    """What llama.cpp's own quantizer makes of an unquantized file, told as its command line tells it."""
-    params = llama_cpp.llama_model_quantize_default_params()
-    params.ftype, params.nthread = TYPES[type_name].number, 2
-    kept: list[Any] = []
-    if imatrix is not None:
-        means = {name: entry.means().reshape(-1).copy() for name, entry in imatrix.entries.items()}
-        array = (llama_cpp.llama_model_imatrix_data * (len(means) + 1))()
-        for place, (name, values) in enumerate(means.items()):
-            pointer = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-            array[place] = llama_cpp.llama_model_imatrix_data(name.encode(), pointer, values.size)
-        assert imatrix.where is not None
-        keys = (llama_cpp.llama_model_kv_override * 5)()
-        told: list[tuple[str, str | int]] = [
-            ("quantize.imatrix.file", imatrix.where.name),
-            ("quantize.imatrix.dataset", imatrix.datasets[0]),
-            ("quantize.imatrix.entries_count", len(means)),
-            ("quantize.imatrix.chunks_count", imatrix.chunk_count),
-        ]
-        for place, (key, value) in enumerate(told):
-            keys[place].key = key.encode()
-            if isinstance(value, str):
-                keys[place].tag, keys[place].value.val_str = llama_cpp.LLAMA_KV_OVERRIDE_TYPE_STR, value.encode()
-            else:
-                keys[place].tag, keys[place].value.val_i64 = llama_cpp.LLAMA_KV_OVERRIDE_TYPE_INT, value
-        kept += [means, array, keys]
-        params.imatrix, params.kv_overrides = array, keys
-    if tensor_types:
-        overrides = (llama_cpp.llama_model_tensor_override * (len(tensor_types) + 1))()
-        for place, (pattern, name) in enumerate(tensor_types.items()):
-            overrides[place] = llama_cpp.llama_model_tensor_override(pattern.encode(), type_number(name.upper()))
-        kept.append(overrides)
-        params.tt_overrides = overrides
-    for field, name in named.items():
-        setattr(params, field, type_number(name.upper()))
-    with log_text() as lines:
-        code = llama_cpp.llama_model_quantize(str(path).encode(), str(to).encode(), ctypes.byref(params))
-    assert code == 0, "".join(lines)
-    return to.read_bytes()
-
-
-@pytest.fixture(scope="module")
-def source(tiny_llama: Path, tiny_adapter: Path) -> ExportSource:
-    return ExportSource(tiny_llama, tiny_adapter, merge_base="pristine", name="tiny", base_ref="builtin:tiny")
 
 
 @pytest.fixture(scope="module")

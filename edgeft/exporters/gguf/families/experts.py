@@ -7,9 +7,12 @@ layer in one (`mlp.experts.gate_up_proj`, `mlp.experts.down_proj`, what its modu
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from edgeft.errors import ModelError
+from edgeft.exporters.gguf.families import decoder
+from edgeft.exporters.gguf.families.decoder import Put
 from edgeft.exporters.gguf.families.rearranged import InnerRows, Stacked
 from edgeft.weights import Deferred, Weights
 
@@ -21,6 +24,18 @@ PARTS = {
 }
 _ONE = re.compile(r"^(.+\.experts)\.(\d+)\.(gate_proj|up_proj|down_proj)\.weight$")
 _MATRICES = ("down_proj", "gate_proj", "up_proj")
+
+
+def check_counts(config: Mapping[str, Any], counted: str, *more: str) -> None:
+    """Refuse a config whose counts of experts, or the sizes named besides, are none; `counted` is its name for how many
+    a layer has."""
+    decoder.check_sizes(config, counted, "num_experts_per_tok", *more)
+
+
+def put_counts(arch: str, config: Mapping[str, Any], counted: str, put: Put) -> None:
+    """How many experts a layer has, and how many of them a token goes through."""
+    put(f"{arch}.expert_count", int(config[counted]), "uint32")
+    put(f"{arch}.expert_used_count", int(config["num_experts_per_tok"]), "uint32")
 
 
 def gathered(weights: Weights, experts: int, width: int, order: tuple[str, ...] = _MATRICES) -> dict[str, Deferred]:

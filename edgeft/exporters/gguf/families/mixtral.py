@@ -30,14 +30,13 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
 def check(config: Mapping[str, Any]) -> None:
     config = _settings(config)
     llama.check(config)
-    decoder.check_sizes(config, "num_local_experts", "num_experts_per_tok")
+    experts.check_counts(config, "num_local_experts")
 
 
 def metadata(config: Mapping[str, Any], put: Put) -> None:
     config = _settings(config)
     llama.put_like_llama(ARCH, config, put)
-    put(f"{ARCH}.expert_count", int(config["num_local_experts"]), "uint32")
-    put(f"{ARCH}.expert_used_count", int(config["num_experts_per_tok"]), "uint32")
+    experts.put_counts(ARCH, config, "num_local_experts", put)
 
 
 def tensors(config: Mapping[str, Any], weights: Weights) -> dict[str, Deferred]:

@@ -36,9 +36,7 @@ def check(config: Mapping[str, Any]) -> None:
     config = _settings(config)
     qwen2.check_like_qwen(ARCH, config)
     decoder.check_heads(config, ARCH)
-    decoder.check_sizes(
-        config, "num_experts", "num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size"
-    )
+    experts.check_counts(config, "num_experts", "moe_intermediate_size", "shared_expert_intermediate_size")
     decoder.refuse(
         config.get("mlp_only_layers") or config.get("decoder_sparse_step", 1) != 1,
         "every layer of llama.cpp's qwen2moe has experts, this model has layers without",
@@ -52,8 +50,7 @@ def check(config: Mapping[str, Any]) -> None:
 def metadata(config: Mapping[str, Any], put: Put) -> None:
     config = _settings(config)
     qwen2.put_like_qwen(ARCH, config, put)
-    put(f"{ARCH}.expert_count", int(config["num_experts"]), "uint32")
-    put(f"{ARCH}.expert_used_count", int(config["num_experts_per_tok"]), "uint32")
+    experts.put_counts(ARCH, config, "num_experts", put)
     put(f"{ARCH}.expert_feed_forward_length", int(config["moe_intermediate_size"]), "uint32")
     put(f"{ARCH}.expert_shared_feed_forward_length", int(config["shared_expert_intermediate_size"]), "uint32")
 

@@ -22,7 +22,7 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
 def check(config: Mapping[str, Any]) -> None:
     config = _settings(config)
     qwen2.check_like_qwen(ARCH, config)
-    decoder.check_sizes(config, "num_experts", "num_experts_per_tok", "moe_intermediate_size")
+    experts.check_counts(config, "num_experts", "moe_intermediate_size")
     decoder.refuse(config.get("attention_bias"), "llama.cpp's qwen3moe has no bias of the attention's output")
     decoder.refuse(
         config.get("mlp_only_layers") or config.get("decoder_sparse_step", 1) != 1,
@@ -37,8 +37,7 @@ def check(config: Mapping[str, Any]) -> None:
 def metadata(config: Mapping[str, Any], put: Put) -> None:
     config = _settings(config)
     qwen2.put_like_qwen(ARCH, config, put)
-    put(f"{ARCH}.expert_count", int(config["num_experts"]), "uint32")
-    put(f"{ARCH}.expert_used_count", int(config["num_experts_per_tok"]), "uint32")
+    experts.put_counts(ARCH, config, "num_experts", put)
     put(f"{ARCH}.expert_feed_forward_length", int(config["moe_intermediate_size"]), "uint32")
 
 

@@ -41,13 +41,14 @@ class Steps:
 @dataclass(frozen=True)
 class Format:
     """One ggml type. `plain`, `important`: steps of the search without and with an importance matrix, of a sub-block's
-    scale and of the scales' scale."""
+    scale and of the scales' scale. `weighted`: whether an importance matrix changes anything."""
 
     name: str
     size: int
     nbytes: int
     plain: tuple[Steps, ...]
     important: tuple[Steps, ...]
+    weighted: bool = True
 
 
 def _around(top: int, delta: float, reach: int, sign: int = 1) -> Steps:
@@ -68,5 +69,6 @@ FORMATS: dict[str, Format] = {
         Format("Q3_K", 256, 110, (), (_around(4, 0.1, 9, -1), _around(32, 0.1, 9, -1))),
         Format("IQ4_XS", 256, 136, (_VALUES,), (_VALUES,)),
         Format("IQ4_NL", 32, 18, (_VALUES,), (_VALUES,)),
+        Format("Q8_0", 32, 34, (), (), weighted=False),
     )
 }

@@ -14,7 +14,7 @@ stand here one by one since numba caches neither closures nor functions that are
 
 from __future__ import annotations
 
-from edgeft.exporters.gguf.kquants import nonlinear, offset, symmetric
+from edgeft.exporters.gguf.kquants import linear, nonlinear, offset, symmetric
 from edgeft.exporters.gguf.kquants.compiled import kernel
 from edgeft.exporters.gguf.kquants.tile import FLOAT32, fill
 
@@ -96,6 +96,17 @@ def iq4_nl(t, starts, singles, words, kind, importance, steps, scale_steps, out,
             odd[first + lane] = nonlinear.pack_iq4_nl(t, lane, rows, starts[lane], out, (first + lane) * 18)
 
 
+@kernel
+def q8_0(t, starts, singles, words, kind, importance, steps, scale_steps, out, odd):
+    rows = singles if kind == FLOAT32 else t
+    for first in range(0, len(odd), 16):
+        count = min(16, len(odd) - first)
+        fill(t, starts, singles, words, kind, importance, first, count, 32)
+        linear.scale_q8_0(t)
+        for lane in range(count):
+            odd[first + lane] = linear.pack_q8_0(t, lane, rows, starts[lane], out, (first + lane) * 34)
+
+
 KERNELS = {
     "Q4_K": q4_k,
     "Q5_K": q5_k,
@@ -104,4 +115,5 @@ KERNELS = {
     "Q3_K": q3_k,
     "IQ4_XS": iq4_xs,
     "IQ4_NL": iq4_nl,
+    "Q8_0": q8_0,
 }

@@ -44,8 +44,11 @@ mask, _pair_mask, _quad_mask = (_Lanes("mask", ir.IntType(1), WIDTH * count) for
 i32 = _Lanes("i32", ir.IntType(32), WIDTH)
 FLOATS, INTS = f32.vector, i32.vector
 
+_TARGET = str(cpu_target.target_context.codegen().magic_tuple())
 # How many sub-blocks a search works on side by side: as many as its sums have registers for.
-ABREAST = 4 if "+avx512f" in str(cpu_target.target_context.codegen().magic_tuple()) else 2
+ABREAST = 4 if "+avx512f" in _TARGET else 2
+# Whether the larger and the smaller of two integers are instructions; the oldest x86 has them for floats only.
+WHOLE_BOUNDS = "x86" not in _TARGET or "+sse4.1" in _TARGET
 
 # --- operators ------------------------------------------------------------------------------------------------------
 

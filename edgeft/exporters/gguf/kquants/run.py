@@ -29,6 +29,7 @@ def encode(name: str, rows: Rows, importance: NDArray[np.float32] | None, out: N
     """Write the bytes of `rows` in the type `name` into `out` (contiguous, of the right size); returns how many blocks
     `exact` (ggml's quantizer) had to do."""
     form = FORMATS[name]
+    importance = importance if form.weighted else None
     singles, words = (rows.data.reshape(-1), _NO_WORDS) if rows.kind == FLOAT32 else (_NOTHING, rows.data.reshape(-1))
     flat = out.reshape(-1)
     odd = np.zeros(rows.data.size // form.size, dtype=np.uint8)

@@ -12,7 +12,7 @@ from numba.core import cgutils, types  # noqa: TID253
 from numba.core.typing.templates import signature  # noqa: TID253
 from numba.extending import intrinsic  # noqa: TID253
 
-from edgeft.exporters.gguf.kquants.lanes import ABREAST, FLOATS, INTS, Emit, f32, i32, mask, pair, quad
+from edgeft.exporters.gguf.kquants.lanes import ABREAST, FLOATS, INTS, WHOLE_BOUNDS, Emit, f32, i32, mask, pair, quad
 
 ROUNDER = 12582912.0  # 1.5 * 2^23: a float32 this large has no bits after the point, so adding it rounds to an integer
 _ROUNDER_BITS = ir.Constant(ir.IntType(32), 0x4B400000)
@@ -167,15 +167,23 @@ def _level(name: str, signs: str) -> Any:
     bounds, as a float.
 
     Adding 1.5 * 2^23 leaves the integer in the last bits. There it is held between the bounds, by instructions that the
-    units for multiplication, busy with everything else, have no part in.
+    units for multiplication, busy with everything else, have no part in (or as a float, where such are missing).
     """
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         kind = args[0].type
         whole = ir.VectorType(ir.IntType(32), kind.count)
         rounder = ir.Constant(kind, [ROUNDER] * kind.count)
-        found = builder.bitcast(builder.fadd(args[0], rounder), whole)
-        for sign, bound, bound_type in zip(signs, args[1:], sig.args[1:], strict=True):
+        found = builder.fadd(args[0], rounder)
+        bounds = list(zip(signs, args[1:], sig.args[1:], strict=True))
+        if not WHOLE_BOUNDS:
+            found = builder.fsub(found, rounder)
+            for sign, bound, bound_type in bounds:
+                limit = _spread(builder, context.cast(builder, bound, bound_type, types.float32), kind)
+                found = builder.select(builder.fcmp_ordered(sign, found, limit), found, limit)
+            return found
+        found = builder.bitcast(found, whole)
+        for sign, bound, bound_type in bounds:
             number = builder.add(context.cast(builder, bound, bound_type, types.int32), _ROUNDER_BITS)
             limit = _spread(builder, number, whole)
             found = builder.select(builder.icmp_signed(sign, found, limit), found, limit)
