@@ -8,8 +8,17 @@ from collections.abc import Iterator
 from edgeft.errors import Location, RecipeError
 from edgeft.recipe import gates
 from edgeft.recipe.consistency_of_training import training_faults
-from edgeft.recipe.names import BUILTIN_ROWS, EXPORTS, NEED_IMATRIX, PLAIN_GGUF, SPLITS, TENSORS_NEED_IMATRIX
-from edgeft.recipe.schema import ExportOptions, Recipe, suite_metrics
+from edgeft.recipe.names import (
+    BUILTIN_ROWS,
+    EXPORTS,
+    HARNESS_PREFIX,
+    METRIC_KINDS,
+    NEED_IMATRIX,
+    PLAIN_GGUF,
+    SPLITS,
+    TENSORS_NEED_IMATRIX,
+)
+from edgeft.recipe.schema import ExportOptions, Recipe, Suite, suite_metrics
 from edgeft.registry import suggestion
 
 # Export -> the options that mean something to it.
@@ -81,6 +90,7 @@ def _eval(recipe: Recipe) -> Iterator[RecipeError]:
         if suite.rows in SPLITS and not recipe.has_split(suite.rows):
             do = f"give data.{suite.rows}, or data.{'val' if suite.rows == 'validation' else 'test'}_set_size"
             yield RecipeError(f"suite {name!r} asks the {suite.rows} rows, and there are none", where=where, do=do)
+        yield from _metrics(recipe, name, suite)
         for metric, setting in (("regex", "pattern"), ("json_fields", "json_schema"), ("judge", "judge")):
             if metric in suite.metrics and getattr(suite, setting) is None:
                 at = recipe.location_of(f"eval.suites.{name}.metrics")
@@ -93,6 +103,22 @@ def _eval(recipe: Recipe) -> Iterator[RecipeError]:
         if suite.rows.startswith("builtin:") and suite.rows not in BUILTIN_ROWS:
             do = suggestion(suite.rows, BUILTIN_ROWS)
             yield RecipeError(f"there are no built-in rows {suite.rows!r}", where=where, do=do)
+
+
+def _metrics(recipe: Recipe, name: str, suite: Suite) -> Iterator[RecipeError]:
+    """Metrics that score no answers of that kind, and settings of tasks where there is none."""
+    for index, metric in enumerate(suite.metrics if suite.task is None else ()):
+        if suite.kind not in METRIC_KINDS[metric]:
+            fitting = ", ".join(other for other, kinds in METRIC_KINDS.items() if suite.kind in kinds)
+            yield RecipeError(
+                f"suite {name!r} is of the kind {suite.kind}, which {metric} does not score",
+                where=recipe.location_of(f"eval.suites.{name}.metrics.{index}"),
+                do=f"its metrics: {fitting}",
+            )
+    if suite.include_path is not None and suite.task is None:
+        where = recipe.location_of(f"eval.suites.{name}.include_path")
+        do = f"write rows: {HARNESS_PREFIX}TASK, or leave it out"
+        yield RecipeError(f"suite {name!r} asks no lm-eval task, so it has no include_path", where=where, do=do)
 
 
 def _gates(recipe: Recipe) -> Iterator[RecipeError]:

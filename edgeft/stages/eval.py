@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edgeft.evals.suites import Suite as Questions
     from edgeft.runtimes.protocol import Runtime
 
-VERSION = 2
+VERSION = 3
 SUMMARY, SPEED = "summary.json", "speed.json"
 
 

@@ -86,13 +86,13 @@ class Passes:
 
 def bare(model: Any, lengths: Sequence[int], rounds: int) -> float:
     """CPU seconds of the model's own forward pass over rows of those lengths, like lengths together, without padding
-    worth speaking of: per token as 8 rows of the mean length take."""
+    worth speaking of: per token as a few rows of the mean length take."""
     import torch
 
     width = max(2, round(sum(lengths) / len(lengths)))
-    ids = torch.randint(0, model.config.vocab_size, (8, width))
+    ids = torch.randint(0, model.config.vocab_size, (max(1, 256 // width), width))
     with torch.inference_mode():
-        best = min(measure(partial(model, input_ids=ids, use_cache=False))[0] for _ in range(max(2, 2 * rounds)))
+        best = min(measure(partial(model, input_ids=ids, use_cache=False))[0] for _ in range(rounds + 1))
     return best / ids.numel() * sum(lengths)
 
 
