@@ -11,7 +11,7 @@ from edgeft.artifact import Outcome
 from edgeft.pipeline.stage import Inputs, Work
 from edgeft.recipe.training import TrainSection
 
-VERSION = 2
+VERSION = 3
 
 
 class Params(TrainSection):
@@ -25,11 +25,12 @@ class Params(TrainSection):
 def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
     """Train. inputs data, adapter (of an earlier phase); sources base (model), teacher (model), rewards.N."""
     from edgeft.data.told import told
-    from edgeft.files import read_json, write_json
+    from edgeft.files import read_json, write_json, write_text
     from edgeft.models.base import reference_of
     from edgeft.models.identity import TRAINING
     from edgeft.training.arguments import Settings
     from edgeft.training.board import FOLDER
+    from edgeft.training.card import README, card
     from edgeft.training.run import SPEED, Job, train
 
     base, previous = inputs.sources["base"], inputs.get("adapter")
@@ -48,7 +49,9 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
     )
     result = train(job)
     record = work.folder / TRAINING
-    write_json(record, {**read_json(record), **told(inputs["data"].path)})
+    training = {**read_json(record), **told(inputs["data"].path)}
+    write_json(record, training)
+    write_text(work.folder / README, card(base, job.base_ref, training, adapter=params.adapter != "full"))
     logs = sorted(
         path.relative_to(work.folder).as_posix() for path in (work.folder / FOLDER).rglob("*") if path.is_file()
     )

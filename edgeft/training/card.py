@@ -1,10 +1,15 @@
-"""The README beside what was trained: what hubs show. Used by `edgeft.training.written`."""
+"""The README beside what was trained: what hubs show. Used by `edgeft.training.written`, and by
+the `train` stage, which knows the datasets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from edgeft.models.origin import dataset_names, front_matter, origin_of, plain
+
+README = "README.md"
 _OPENING = """
 ```python
 from peft import PeftModel
@@ -15,28 +20,35 @@ model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(BASE), AD
 """
 
 
-def card(base_ref: str, training: Mapping[str, Any], *, adapter: bool) -> str:
-    """What it was made from and how to open it."""
+def card(base: Path, base_ref: str, training: Mapping[str, Any], *, adapter: bool) -> str:
+    """What it was made from and how to open it, in Hugging Face's form: base, licence and datasets as the cards of
+    exported folders have them, nothing about this machine."""
+    origin = origin_of(base, base_ref)
+    named = plain(origin.reference or "a local base model")
     figures, quantization = training["data"], training["quantization"]
     held = f"in {training['compute_dtype']}"
     if quantization:
         double = ", double quantization" if quantization["double_quant"] else ""
         held = f"in 4 bits ({quantization['quant_type'].upper()}{double})"
-    library = "peft" if adapter else "transformers"
-    pipeline = "text-classification" if training.get("labels") else "text-generation"
     opening = _OPENING.replace("ForCausalLM", "ForSequenceClassification") if training.get("labels") else _OPENING
-    return f"""---
-base_model: {base_ref}
-library_name: {library}
-pipeline_tag: {pipeline}
-tags:
-{"- lora" if adapter else "- full"}
-- edgeft
----
-
-# {"LoRA adapter of" if adapter else "Fine-tuned"} {base_ref}
-
-Trained with edgeft ({training["objective"]}) on {figures["rows"]} rows\
-{f" ({figures['trained_tokens']} trained tokens an epoch)" if figures.get("trained_tokens") else ""}, \
-{training["steps"]} steps, the base {held}. `training.json` holds all settings, `curve.jsonl` the losses.
-{opening if adapter else ""}"""
+    front = front_matter(
+        origin,
+        "adapter" if adapter else "finetune",
+        datasets=dataset_names(training),
+        tags=["lora" if adapter else "full", "edgeft"],
+        task="text-classification" if training.get("labels") else "text-generation",
+        library="peft" if adapter else "transformers",
+    )
+    rows = f"{figures['rows']} rows"
+    if figures.get("trained_tokens"):
+        rows += f" ({figures['trained_tokens']} trained tokens an epoch)"
+    return "\n".join(
+        (
+            *front,
+            f"# {'LoRA adapter of' if adapter else 'Fine-tuned'} {named}",
+            "",
+            f"Trained with edgeft ({training['objective']}) on {rows}, {training['steps']} steps, the base {held}. "
+            "`training.json` holds all settings, `curve.jsonl` the losses.",
+            opening if adapter else "",
+        )
+    )
