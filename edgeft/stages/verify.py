@@ -58,7 +58,7 @@ class Params(BaseModel):
 
 def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
     extras.require("eval")
-    from edgeft.evals import diagnosis
+    from edgeft.evals import diagnosis, requirements
     from edgeft.evals import fidelity as judging
     from edgeft.evals.gates import required
     from edgeft.evals.scores import ROWS, read_rows
@@ -85,9 +85,9 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
         found["answers"] = judging.compare_answers(known, evaluation.rows) if evaluation else {"n": 0}
         found["conversion"] = _conversion(inputs, work)
         type_name = _precision(inputs["export"])
-        checks += [*judging.requirements(found, type_name), *diagnosis.checks(found)]
-        precision = judging.precision_of(type_name)
-        found["diagnosis"] = diagnosis.diagnose(found, precision, judging.WORST_MEAN_KL[precision])
+        checks += [*requirements.requirements(found, type_name), *diagnosis.checks(found)]
+        precision = requirements.precision_of(type_name)
+        found["diagnosis"] = diagnosis.diagnose(found, precision, requirements.WORST_MEAN_KL[precision])
         files.write_json(work.folder / FIDELITY, found)
     if evaluation:
         speed = write(work.folder, evaluation, waited)
