@@ -104,14 +104,20 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
 
 
 def _conversion(inputs: Inputs, work: Work) -> dict[str, Any] | None:
-    """A GGUF file's settings and weights against those of its source; None for what is no whole GGUF model."""
+    """A file's settings and weights against those of its source; None for what is no whole model."""
     export = inputs["export"]
-    if export.kind != "gguf":
+    if export.kind not in ("gguf", "onnx"):
         return None
+    source = source_of(inputs, str(export.facts.get("merge_base") or "dequantized"))
+    if export.kind == "onnx":
+        from edgeft.exporters.onnx import differences as of_graphs
+
+        graph = export.path / "model.onnx"
+        whole = graph.is_file() and not any(export.path.glob("*.onnx_adapter"))
+        return of_graphs.differences(source, graph, work.listen) if whole else None
     from edgeft.exporters.gguf.differences import differences
 
     files_there = [export.path] if export.path.is_file() else sorted(export.path.glob("*.gguf"))
-    source = source_of(inputs, str(export.facts.get("merge_base") or "dequantized"))
     return differences(source, files_there[0], work.listen)
 
 
