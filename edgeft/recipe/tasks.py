@@ -71,7 +71,7 @@ def _metrics(settings: dict[str, Any]) -> Metrics:
         return (HARNESS_BITS,)
     if not named or not all(isinstance(metric, str) for metric in named):
         return None  # the harness's own choice by output_type, or functions of the task's
-    return tuple(metric for metric in named if metric not in HARNESS_WHOLE) or None
+    return tuple(str(metric) for metric in named if metric not in HARNESS_WHOLE) or None
 
 
 def _read(path: Path, depth: int = 0) -> dict[str, Any]:
