@@ -48,10 +48,11 @@ def refuse_unfit(lines: Sequence[str], suites: Sequence[Suite], before: Rows | N
     """The parsed gate lines; a `UsageError` before anything is asked when one cannot be judged."""
     from edgeft.evals.metrics import LOSS
     from edgeft.recipe.gates import GateError, parse
+    from edgeft.recipe.names import HARNESS_METRICS
 
     if lines and before is None:
         raise UsageError("--gate compares with an earlier evaluation", do="say which: --against FOLDER")
-    known = {suite.name: (*suite.metrics, LOSS) for suite in suites}
+    known = {suite.name: HARNESS_METRICS if suite.task else (*suite.metrics, LOSS) for suite in suites}
     parsed = []
     for line in lines:
         try:

@@ -45,6 +45,7 @@ Found = tuple[str, str, "Evaluation"]  # the artifact as named, its runtime's na
 @click.option("--limit", type=click.IntRange(min=1), help="Ask this many rows of each suite, spread evenly.")
 @click.option("--system", metavar="TEXT", help="A system turn for rows that have none.")
 @click.option("--few-shot", type=click.IntRange(min=0), default=0, help="Answered examples before each question.")
+@click.option("--multiturn/--no-multiturn", default=True, help="Of lm-eval tasks: each example as turns of its own.")
 @click.option("--stop", metavar="TEXT", multiple=True, help="A text that ends an answer.")
 @click.option("--chat/--no-chat", default=True, help="Ask through the model's chat template, or the plain texts.")
 @click.option("--include-path", type=click.Path(path_type=Path), help="A folder of lm-eval task files of your own.")
@@ -132,7 +133,13 @@ def _suite(text: str, include_path: Path | None, asked: Mapping[str, Any]) -> Su
 
     name, equals, rows = text.partition("=")
     rows = rows if equals else text
-    asking = suites.Asking(asked["system"], asked["few_shot"], stop=tuple(asked["stop"]), chat=asked["chat"])
+    asking = suites.Asking(
+        asked["system"],
+        asked["few_shot"],
+        stop=tuple(asked["stop"]),
+        chat=asked["chat"],
+        multiturn=asked["multiturn"],
+    )
     settings = {"include_path": str(include_path) if include_path else None}
     wanted: dict[str, Any] = {"max_tokens": asked["max_tokens"], "asking": asking, "settings": settings}
     if rows.startswith(HARNESS_PREFIX):

@@ -17,6 +17,7 @@ TEMPLATE, TOKENIZER, STOPS = "template", "tokenizer", "stop tokens"
 CONVERSION, QUANTIZATION = "conversion", "quantization"
 _ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")
 _ROPE_BASE = "rope.freq_base"
+_HEADS = ("attn_q.weight", "attn_k.weight", "q_proj.weight", "k_proj.weight")  # as GGUF and checkpoints name them
 
 
 def diagnose(fidelity: Mapping[str, Any], precision: str, worst: float) -> list[dict[str, str]]:
@@ -31,7 +32,7 @@ def diagnose(fidelity: Mapping[str, Any], precision: str, worst: float) -> list[
 
 
 def checks(fidelity: Mapping[str, Any]) -> list[Check]:
-    """What the comparison with the source requires; nothing when there was none (ONNX folders, adapters)."""
+    """What the comparison with the source requires; nothing when there was none (adapters, graphs of optimum)."""
     conversion = fidelity.get("conversion")
     if not conversion:
         return []
@@ -135,7 +136,7 @@ def _of_setting(entry: Mapping[str, Any]) -> dict[str, str]:
 def _weights(fidelity: Mapping[str, Any]) -> Iterator[dict[str, str]]:
     for entry in ((fidelity.get("conversion") or {}).get("tensors") or {}).get("wrong", ()):
         swapped = "swapped" in entry["what"]
-        heads = entry["name"].endswith(("attn_q.weight", "attn_k.weight"))
+        heads = entry["name"].endswith(_HEADS)
         what = f"swapped rows{' in q/k' if heads else ''}" if swapped else "wrong weights"
         yield _entry(CONVERSION, what, f"{entry['name']}: {entry['what']}")
 

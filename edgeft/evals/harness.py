@@ -16,10 +16,12 @@ from edgeft.errors import EdgeftError, InputError
 from edgeft.evals import scores, statistics
 from edgeft.evals.encoded import Steps, rounded
 from edgeft.evals.harness_model import as_model
+from edgeft.evals.metrics.bits_per_byte import score as bits_per_byte
 from edgeft.evals.suites import Suite
 from edgeft.runtimes.protocol import Runtime
 
 PREFIX = "lm-eval:"
+BITS = "bits_per_byte"  # the one figure of a perplexity task that rows have too
 _PLAIN = "none"  # the harness's name of the filter that filters nothing
 
 
@@ -48,6 +50,7 @@ def run(
             limit=suite.limit,
             system_instruction=suite.asking.system,
             apply_chat_template=suite.asking.chat,
+            fewshot_as_multiturn=suite.asking.chat and suite.asking.multiturn,
             fewshot_random_seed=suite.asking.seed,
             bootstrap_iters=0,
             log_samples=True,
@@ -84,6 +87,8 @@ def _rows(suite: str, group: str, samples: Sequence[Mapping[str, Any]]) -> list[
             value = sample[metric]
             if isinstance(value, bool | int | float):
                 row["scores"][_name(metric, sample["filter"])] = rounded(value)
+        if row["kind"] == "perplexity":
+            row["scores"][BITS] = bits_per_byte(row)
     return [rows[number] for number in sorted(rows)]
 
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from edgeft.evals import statistics
 from edgeft.evals.awkward import STRINGS
-from edgeft.evals.fidelity import WORST_MEAN_KL, Tally, all_equal, attempt, bounds, precision_of, tokenizer_cause
+from edgeft.evals.fidelity import Tally, attempt, bounds
 from edgeft.evals.gates import Check, required
+from edgeft.evals.requirements import WORST_MEAN_KL, all_equal, precision_of, tokenizer_cause
 from edgeft.evals.scores import as_json
 from edgeft.progress import Listener, Progress, silent
 from edgeft.runtimes.classifier import Classifier

@@ -40,6 +40,7 @@ class Asking:
     seed        which ones
     stop        texts that end an answer
     chat        False: the plain contents of the turns instead of the model's chat template
+    multiturn   of harness tasks: examples are turns of their own (those of other suites always are)
     """
 
     system: str | None = None
@@ -48,6 +49,7 @@ class Asking:
     seed: int = 0
     stop: tuple[str, ...] = ()
     chat: bool = True
+    multiturn: bool = True
 
 
 @dataclass(frozen=True)

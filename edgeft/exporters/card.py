@@ -8,15 +8,14 @@ written; `edgeft.report.cards` adds them.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
 from edgeft.exporters import ExportSource
-from edgeft.exporters.origin import origin_of
+from edgeft.models import origin
 from edgeft.models.identity import read_training
+from edgeft.models.origin import as_json as as_json
+from edgeft.models.origin import dataset_names, one_line, origin_of
+from edgeft.models.origin import plain as plain
 
 
 def front_matter(
@@ -24,31 +23,11 @@ def front_matter(
     relation: str,
     tags: Sequence[str],
     library: str | None = None,
-    pipeline: str = "text-generation",
+    task: str = "text-generation",
 ) -> Iterator[str]:
-    """The lines of the YAML block. Every value is a JSON text, which YAML reads as what it says.
-
-    relation  what the file is to its base, as hubs name it: finetune, quantized, adapter
-    library   what opens it, as hubs name it; left out when the files alone say so
-    pipeline  what it does, as hubs name it
-    """
-    origin = origin_of(source)
-    yield "---"
-    if origin.organization:
-        yield f"base_model: {as_json(f'{origin.organization}/{origin.name}')}"
-        yield f"base_model_relation: {relation}"
-    if origin.license:
-        yield f"license: {as_json(origin.license)}"
-    if origin.languages:
-        yield f"language: {as_json(list(origin.languages))}"
-    if named := datasets(source):
-        yield f"datasets: {as_json(named)}"
-    if library:
-        yield f"library_name: {library}"
-    yield f"pipeline_tag: {pipeline}"
-    yield f"tags: {as_json(list(tags))}"
-    yield "---"
-    yield ""
+    """The YAML block (see `edgeft.models.origin`) of what is exported."""
+    found = origin_of(source.base, source.base_ref)
+    return origin.front_matter(found, relation, datasets=datasets(source), tags=tags, task=task, library=library)
 
 
 def relation_of(source: ExportSource, *, quantized: bool) -> str:
@@ -83,24 +62,9 @@ def trained(source: ExportSource) -> Iterator[str]:
 def datasets(source: ExportSource) -> list[str]:
     """Names of the datasets, when training.json tells them; of a path only its last part."""
     training = (read_training(source.adapter) if source.adapter else None) or {}
-    told = training.get("datasets")
-    names = [name for name in told if isinstance(name, str)] if isinstance(told, list) else []
-    return [Path(name).name if Path(name).suffix or Path(name).is_absolute() else name for name in names]
-
-
-def as_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return dataset_names(training)
 
 
 def code(text: str) -> str:
     """Inline code: one line, and no mark that would end it."""
     return f"`{one_line(text).replace('`', '')}`"
-
-
-def plain(text: str) -> str:
-    """Text without Markdown or HTML in it, on one line."""
-    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", one_line(text))
-
-
-def one_line(text: str) -> str:
-    return "".join(character if character.isprintable() else " " for character in text)[:200]

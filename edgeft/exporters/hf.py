@@ -16,8 +16,8 @@ from typing import Any
 from edgeft.errors import StorageError, storage_errors
 from edgeft.exporters import Exported, ExportSource
 from edgeft.exporters.card import code, front_matter, plain, relation_of, trained
-from edgeft.exporters.origin import origin_of
 from edgeft.files import digest_text, human_size, write_bytes, write_json, write_text
+from edgeft.models.origin import origin_of
 from edgeft.progress import Listener, Progress, silent
 from edgeft.weights import Deferred
 from edgeft.weights.checkpoint import INDEX, SINGLE, read_config, read_table, shards
@@ -154,7 +154,7 @@ def _copy_companions(source: ExportSource, folder: Path, config: Mapping[str, An
 
 def _readme(source: ExportSource) -> str:
     """The model card."""
-    reference = origin_of(source).reference
+    reference = origin_of(source.base, source.base_ref).reference
     base = code(reference) if reference else "a local base model"
     what = f"tuned from {base}" if source.adapter else base
     lines = [

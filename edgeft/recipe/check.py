@@ -15,6 +15,7 @@ from edgeft.errors import EdgeftError, Location, RecipeError
 from edgeft.files import is_lfs_pointer
 from edgeft.recipe.names import BUILTIN_ROWS, SPLITS, TEMPLATES
 from edgeft.recipe.schema import Phase, Recipe, Suite
+from edgeft.recipe.tasks import task_faults
 from edgeft.registry import suggestion
 
 
@@ -35,7 +36,7 @@ class Models(Protocol):
 
 def check(recipe: Recipe, models: Models) -> list[EdgeftError]:
     """Every file of the recipe that is not there or unreadable, and what is wrong with its base model and teachers."""
-    faults: list[EdgeftError] = [*_files(recipe), *_patterns(recipe)]
+    faults: list[EdgeftError] = [*_files(recipe), *_patterns(recipe), *task_faults(recipe)]
     for key, ref in models_of(recipe):
         faults += _model(recipe, models, key, ref)
     return sorted(faults, key=lambda fault: (fault.where.line, fault.where.column) if fault.where else (0, 0))

@@ -13,8 +13,9 @@ from edgeft.recipe.names import (
     EXPORTS,
     FIDELITY,
     FIDELITY_OF_LABELS,
-    KIND_METRICS,
+    HARNESS_PREFIX,
     LABELLED,
+    METRIC_KINDS,
     NEED_IMATRIX,
     ONNX_OF_LABELS,
     PLAIN_GGUF,
@@ -98,6 +99,7 @@ def _eval(recipe: Recipe) -> Iterator[RecipeError]:
         if suite.rows in SPLITS and not recipe.has_split(suite.rows):
             do = f"give data.{suite.rows}, or data.{'val' if suite.rows == 'validation' else 'test'}_set_size"
             yield RecipeError(f"suite {name!r} asks the {suite.rows} rows, and there are none", where=where, do=do)
+        yield from _metrics(recipe, name, suite)
         for metric, setting in (("regex", "pattern"), ("json_fields", "json_schema"), ("judge", "judge")):
             if metric in suite.metrics and getattr(suite, setting) is None:
                 at = recipe.location_of(f"eval.suites.{name}.metrics")
@@ -128,11 +130,6 @@ def _labels(recipe: Recipe, name: str, suite: Suite) -> Iterator[RecipeError]:
         yield RecipeError(what, where=recipe.location_of(place), do="leave it out, or give it kind: pairs")
     if not asks_labels:
         return
-    for metric in suite.metrics:
-        if metric not in KIND_METRICS[LABELLED]:
-            do = f"labels are scored by {', '.join(KIND_METRICS[LABELLED])}"
-            where = recipe.location_of(f"{place}.metrics")
-            yield RecipeError(f"suite {name!r}: {metric} does not score labels", where=where, do=do)
     for key in sorted(suite.model_fields_set - _OF_LABELS):
         what = f"suite {name!r}: {key} means nothing to a head for labels"
         yield RecipeError(what, where=recipe.location_of(f"{place}.{key}"), do="leave it out")
@@ -142,6 +139,22 @@ def _probe(recipe: Recipe) -> Iterator[RecipeError]:
     if recipe.has_head and "probe" in recipe.model_fields_set and (recipe.probe.rows or recipe.probe.drift):
         what = f"probe: asks a language model; {recipe.train.objective} puts a head on it"
         yield RecipeError(what, where=recipe.location_of("probe"), do="leave it out")
+
+
+def _metrics(recipe: Recipe, name: str, suite: Suite) -> Iterator[RecipeError]:
+    """Metrics that score no answers of that kind, and settings of tasks where there is none."""
+    for index, metric in enumerate(suite.metrics if suite.task is None else ()):
+        if suite.kind not in METRIC_KINDS[metric]:
+            fitting = ", ".join(other for other, kinds in METRIC_KINDS.items() if suite.kind in kinds)
+            yield RecipeError(
+                f"suite {name!r} is of the kind {suite.kind}, which {metric} does not score",
+                where=recipe.location_of(f"eval.suites.{name}.metrics.{index}"),
+                do=f"its metrics: {fitting}",
+            )
+    if suite.include_path is not None and suite.task is None:
+        where = recipe.location_of(f"eval.suites.{name}.include_path")
+        do = f"write rows: {HARNESS_PREFIX}TASK, or leave it out"
+        yield RecipeError(f"suite {name!r} asks no lm-eval task, so it has no include_path", where=where, do=do)
 
 
 def _gates(recipe: Recipe) -> Iterator[RecipeError]:

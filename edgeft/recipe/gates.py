@@ -20,7 +20,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from edgeft.recipe.names import FIDELITY, LATENCY, LOSS, PROBE, SPEED, UNBOUNDED
+from edgeft.recipe.names import FIDELITY, HARNESS_METRICS, HARNESS_WHOLE, LATENCY, LOSS, PROBE, SPEED, UNBOUNDED
 from edgeft.registry import suggestion
 
 Kind = Literal["level", "drop", "rise"]
@@ -184,7 +184,12 @@ def _metric(
         )
     if metric == ACCURACY and metric not in suites[known] and EXACT in suites[known]:
         return EXACT
-    if metric not in suites[known]:
+    harness = suites[known] == HARNESS_METRICS
+    if harness and metric in HARNESS_WHOLE:
+        what = f"{metric} is a figure of all rows of a task together, so that none can be paired"
+        raise GateError(what, start + len(suite) + 1, f"use one that rows have: {', '.join(HARNESS_METRICS)}")
+    unfiltered = metric.partition("@")[0] if harness else metric
+    if unfiltered not in suites[known]:
         raise GateError(
             f"suite {suite!r} has no metric {metric!r}", start + len(suite) + 1, suggestion(metric, suites[known])
         )

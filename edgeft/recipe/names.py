@@ -99,8 +99,26 @@ KIND_METRICS: dict[str, tuple[str, ...]] = {
     "perplexity": ("perplexity", "bits_per_byte"),
     "classification": ("accuracy", "macro_f1"),
 }
-# What gates may name of a task of the lm-eval harness: scores that its rows have.
-HARNESS_METRICS: tuple[str, ...] = ("acc", "acc_norm", "exact_match", "f1", "em")
+# Metric -> the kinds of suites whose answers it scores.
+_WRITTEN: tuple[str, ...] = ("generation",)
+METRIC_KINDS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(METRICS, _WRITTEN),
+    "accuracy": ("generation", "choice", "pairs", "classification"),
+    "accuracy_norm": ("choice", "pairs"),
+    "pair_accuracy": ("pairs",),
+    "macro_f1": ("generation", "choice", "classification"),
+    "perplexity": ("generation", "perplexity"),
+    "bits_per_byte": ("generation", "perplexity"),
+}
+# What gates may name of a task of the lm-eval harness: scores that its rows have (behind a filter: METRIC@FILTER).
+HARNESS_BITS = "bits_per_byte"
+HARNESS_METRICS: tuple[str, ...] = (
+    "acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match", "f1", "em", HARNESS_BITS,
+)  # fmt: skip
+# Figures that the harness computes of all rows together.
+HARNESS_WHOLE: tuple[str, ...] = (
+    "word_perplexity", "byte_perplexity", "perplexity", "bleu", "chrf", "ter", "mcc", "brier_score",
+)  # fmt: skip
 HARNESS_PREFIX = "lm-eval:"
 
 # What `verify` measures of an exported file against the trained model, on the recipe's rows.

@@ -186,6 +186,12 @@ class Suite(Section):
     )
     few_shot_seed: int = Field(0, ge=0, description="which ones")
     stop: list[Text] = Field([], description="texts that end an answer")
+    few_shot_multiturn: bool = Field(
+        True, description="of lm-eval tasks asked through the chat template: each example as turns of its own"
+    )
+    include_path: Text | None = Field(
+        None, description="of lm-eval tasks: a folder of task files of your own, relative to the recipe"
+    )
     chat: bool = Field(True, description="ask through the model's chat template; false: the plain texts of the turns")
     pattern: Text | None = Field(None, description="of the metric regex; {expected} in it is the expected answer")
     json_schema: Text | None = Field(None, description="a JSON Schema file, of the metrics json_valid and json_fields")

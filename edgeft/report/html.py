@@ -62,6 +62,7 @@ def page(found: Mapping[str, Any], speed: Mapping[str, Mapping[str, Any]], envir
             ),
             "lengths": plots.lengths(stats.get("splits") or {}, stats.get("sequence_len")),
         },
+        times={check["gate"]: check["detail"] for entry in speed.values() for check in entry.get("timing") or ()},
         overfitted=plots.overfitted(found["curve"]),
         rates=latencies,
         trained_rate=trained_rate,

@@ -1,110 +1,36 @@
-"""The page's drawings, by matplotlib, as SVG that stands inside the page and follows its colours.
-
-Each drawing exists twice, laid out for a wide and for a narrow page; the style sheet shows one of them. Colours are
-placeholders that become the page's CSS variables, so that dark mode and print need no second picture; text stays text
-(selectable, in the page's own font); ids are salted and metadata left out, so the same figures give the same bytes.
-What stands inside table cells (an interval on a line) is two boxes of HTML instead, see `charts`: dozens of pictures
-would neither scale with the table nor be cheap. Called by `html`.
+"""The page's drawings: losses over steps, forgetting, size against quality and speed, lengths of rows. Called by
+`html`; see `drawing` for how they follow the page.
 """
 
 from __future__ import annotations
 
-import html
-import io
 import math
-import re
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeft.report import words
+from edgeft.report.drawing import (
+    BAD,
+    GOOD,
+    HELD,
+    INK,
+    QUIET,
+    SOFT,
+    TUNED,
+    Drawing,
+    drawing,
+    number,
+    point,
+    scaled,
+    short,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Colours that no drawing has by chance -> what they become.
-INK, QUIET, LINE, TUNED, HELD, GOOD, BAD, SOFT = (f"#0a{index:02x}f3" for index in range(8))
-_VARIABLES = {
-    INK: "--ink", QUIET: "--quiet", LINE: "--line", TUNED: "--tuned", HELD: "--held", GOOD: "--good", BAD: "--bad",
-    SOFT: "--soft",
-}  # fmt: skip
-_SETTINGS = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "font.size": 10,
-    "text.color": INK,
-    "axes.labelcolor": QUIET,
-    "axes.edgecolor": LINE,
-    "axes.titlecolor": INK,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": LINE,
-    "grid.linewidth": 0.7,
-    "xtick.color": LINE,
-    "ytick.color": LINE,
-    "xtick.labelcolor": QUIET,
-    "ytick.labelcolor": QUIET,
-    "lines.linewidth": 1.7,
-}
-WIDE, NARROW = 9.0, 4.2  # inches; a page of 1,000 px and a phone's show about the same size of letters
 MOST_POINTS = 600  # of a line: a page is no place for every step of a long run
-_LOG_FROM = 20  # largest by smallest value of an axis that is drawn in powers of ten
-_NAME = 26  # characters of a name beside a drawing
-Draw = Callable[["Figure", bool], None]
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """Two pictures of the same figures as SVG elements. `label` says in words what they show."""
-
-    wide: str
-    narrow: str
-    label: str
-
-
-def drawing(name: str, label: str, draw: Draw, heights: tuple[float, float]) -> Drawing:
-    """Draw into a wide and a narrow figure. `name`: of this drawing on the page; `heights`: of both, in inches."""
-    label = words.visible(label)
-    return Drawing(
-        _svg(f"{name}-wide", label, draw, WIDE, heights[0], False),
-        _svg(f"{name}-narrow", label, draw, NARROW, heights[1], True),
-        label,
-    )
-
-
-def _svg(salt: str, label: str, draw: Draw, width: float, height: float, narrow: bool) -> str:
-    import matplotlib
-    from matplotlib import style
-    from matplotlib.figure import Figure
-
-    buffer = io.StringIO()
-    with warnings.catch_warnings(), style.context("default"):
-        warnings.simplefilter("ignore")  # a glyph that the measuring font lacks: the reader's font has it or not
-        with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": salt}):
-            figure = Figure(figsize=(width, height), layout="constrained")
-            draw(figure, narrow)
-            figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return _for_page(buffer.getvalue(), label)
-
-
-def _for_page(text: str, label: str) -> str:
-    """A whole SVG file as an element of an HTML page: without prologue, metadata, style sheet and idle ids."""
-    view = re.search(r'<svg[^>]*viewBox="([^"]+)"', text)
-    assert view is not None, "matplotlib writes a viewBox"
-    body = text[text.index(">", view.end()) + 1 : text.rindex("</svg>")]
-    body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)
-    used = set(re.findall(r"#([\w-]+)", body))
-    body = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", body)
-    for colour, variable in _VARIABLES.items():
-        body = body.replace(colour, f"var({variable})")
-    body = re.sub(r"\s*\n\s*", "\n", body).replace("<defs>\n</defs>", "").strip()
-    return f'<svg viewBox="{view[1]}" role="img" aria-label="{html.escape(label)}">{body}</svg>'
 
 
 def loss_curve(points: Sequence[Mapping[str, Any]]) -> Drawing | None:
@@ -126,7 +52,7 @@ def loss_curve(points: Sequence[Mapping[str, Any]]) -> Drawing | None:
                       label="validation")  # fmt: skip
         if risen:
             axes.axvspan(risen["from"], risen["to"], color=BAD, alpha=0.12, linewidth=0, label="overfitting")
-        _scaled(axes, "y", [y for _, y in every])
+        scaled(axes, "y", [y for _, y in every])
         axes.set(xlabel="step", ylabel="loss, nats per token")
         axes.legend(frameon=False, labelcolor=INK, fontsize=9)
 
@@ -138,7 +64,7 @@ def loss_curve(points: Sequence[Mapping[str, Any]]) -> Drawing | None:
 def overfitted(points: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
     """{"from", "to" (steps), "rise" (nats per token), "lowest"} when the validation loss ends more than 1 % above its
     lowest; None otherwise."""
-    held = [(float(p["step"]), float(p["eval_loss"])) for p in points if _number(p.get("eval_loss"))]
+    held = [(float(p["step"]), float(p["eval_loss"])) for p in points if number(p.get("eval_loss"))]
     if len(held) < 2:
         return None
     lowest = min(range(len(held)), key=lambda i: held[i][1])
@@ -155,14 +81,14 @@ def forgetting(rows: Sequence[Mapping[str, Any]]) -> Drawing | None:
     if not shown:
         return None
     several = len({row["metric"] for row in shown}) > 1
-    names = [_short(f"{row['group'] or row['suite']} {row['metric']}" if several else row["group"]) for row in shown]
+    names = [short(f"{row['group'] or row['suite']} {row['metric']}" if several else row["group"]) for row in shown]
 
     def draw(figure: Figure, narrow: bool) -> None:
         axes = figure.add_subplot()
         for place, row in enumerate(shown):
             change = row["change"]
             colour = {"better": GOOD, "worse": BAD}.get(row["direction"], QUIET)
-            _point(axes, change, place, colour, 100)
+            point(axes, change, place, colour, 100)
         axes.axvline(0, color=INK, linewidth=1)
         axes.set_yticks(range(len(shown)), names, color=INK)
         axes.invert_yaxis()
@@ -185,15 +111,15 @@ def trade_off(
     files = sorted((entry for entry in entries if entry["size"]), key=lambda entry: entry["size"])
     if len(files) < 2:
         return None
-    names = [_short(entry["name"]) for entry in files]
+    names = [short(entry["name"]) for entry in files]
     panels = [panel for panel in _panels(files, rates, trained) if any(v is not None for v in panel.values)]
 
     def draw(figure: Figure, narrow: bool) -> None:
         columns = 1 if narrow else len(panels)
         grid = figure.subplots(-(-len(panels) // columns), columns, squeeze=False)
-        for number, (axes, panel) in enumerate(zip(grid.flat, panels, strict=True)):
+        for place, (axes, panel) in enumerate(zip(grid.flat, panels, strict=True)):
             _draw_panel(axes, panel, [BAD if entry["passed"] is False else TUNED for entry in files])
-            axes.set_yticks(range(len(files)), names if narrow or number == 0 else [], color=INK)
+            axes.set_yticks(range(len(files)), names if narrow or place == 0 else [], color=INK)
 
     said = "; ".join(
         f"{entry['name']} {words.size(entry['size'])}, {words.percent((entry['score'] or {}).get('value'))}, "
@@ -223,7 +149,7 @@ def _panels(files: Sequence[Any], rates: Mapping[str, Any], trained: Mapping[str
     return [
         _Panel("size, MB", [entry["size"] / 1e6 for entry in files], bars=True),
         _Panel(
-            f"{_short(metric)}{', %' if shares else ''}",
+            f"{short(metric)}{', %' if shares else ''}",
             [score and score["value"] for score in scaled],
             intervals=scaled,
             line=_times(trained.get("score"), factor),
@@ -241,11 +167,11 @@ def _draw_panel(axes: Axes, panel: _Panel, colours: Sequence[str]) -> None:
             axes.barh(place, value, color=colour, height=0.5)
         else:
             interval = panel.intervals[place] if panel.intervals else None
-            _point(axes, interval or {"value": value, "low": None, "high": None}, place, colour, 1)
+            point(axes, interval or {"value": value, "low": None, "high": None}, place, colour, 1)
     if panel.line is not None:
         axes.axvline(panel.line, color=HELD, linewidth=1.2, linestyle=(0, (3, 2)))
     if panel.logarithmic:
-        _scaled(axes, "x", [value for value in panel.values if value is not None])
+        scaled(axes, "x", [value for value in panel.values if value is not None])
     axes.set_ylim(len(panel.values) - 0.4, -0.6)
     axes.set_title(panel.title)
     axes.locator_params(axis="x", nbins=4) if axes.get_xscale() == "linear" else None
@@ -274,44 +200,12 @@ def lengths(splits: Mapping[str, Mapping[str, Any]], sequence_len: int | None) -
     return drawing("lengths", f"Tokens per training row: {told}.", draw, (2.3, 2.4))
 
 
-def _point(axes: Axes, estimate: Mapping[str, Any], place: int, colour: str, factor: float) -> None:
-    """A value with its interval on a line."""
-    value = float(estimate["value"]) * factor
-    if estimate.get("low") is not None and estimate.get("high") is not None:
-        span = [float(estimate["low"]) * factor, float(estimate["high"]) * factor]
-        axes.plot(span, [place, place], color=colour, linewidth=3, alpha=0.5, solid_capstyle="round")
-    axes.plot([value], [place], color=colour, marker="o", markersize=6)
-
-
-def _scaled(axes: Axes, which: str, values: Sequence[float]) -> None:
-    """Powers of ten where linear would show a line along the axis; else from zero."""
-    from matplotlib.ticker import FuncFormatter
-
-    positive = [value for value in values if value > 0]
-    if len(positive) == len(values) and values and max(values) / min(values) > _LOG_FROM:
-        axes.set(**{f"{which}scale": "log"})
-        axis = axes.yaxis if which == "y" else axes.xaxis
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.minorticks_off()
-    elif values and min(values) >= 0:
-        axes.set(**{f"{which}lim": (0, 1.06 * max(values) or 1)})
-
-
 def _series(points: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
     """(step, value) of the points that have one, thinned evenly to at most `MOST_POINTS` and the last."""
-    found = [(float(point["step"]), float(point[key])) for point in points if _number(point.get(key))]
+    found = [(float(point["step"]), float(point[key])) for point in points if number(point.get(key))]
     step = max(1, math.ceil(len(found) / MOST_POINTS))
     return found[::step] + ([found[-1]] if found and (len(found) - 1) % step else [])
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
 def _times(value: Any, factor: float) -> float | None:
     return None if value is None else float(value) * factor
-
-
-def _short(name: str) -> str:
-    name = words.visible(name)
-    return name if len(name) <= _NAME else name[: _NAME - 1] + "…"

@@ -59,7 +59,10 @@ class GgufRuntime:
         self.vocab_size = self._model.vocab_size
         self.context_length = min(context_length or self._model.context_length, self._model.context_length)
         self.stop_ids = self._model.ends_generation()
-        self.prefix_id = next((token for token in (self._model.bos(), self._model.eos()) if token >= 0), None)
+        # Of a file that names no BOS, llama.cpp calls token 11 so (as GPT-2's numbers would have it).
+        named = self._model.metadata("tokenizer.ggml.bos_token_id") is not None or self._model.adds_bos()
+        ends = (self._model.bos() if named else -1, self._model.eos())
+        self.prefix_id = next((token for token in ends if token >= 0), None)
         self.begins = (self._model.bos(),) if self._model.adds_bos() else ()
         self.batch_tokens = 1 << 14
         parameters = int(self._model.api.llama_model_n_params(self._model.handle))

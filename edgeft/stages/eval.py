@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from edgeft.runtimes.protocol import Runtime
     from edgeft.runtimes.reward import RewardModel
 
-VERSION = 2
+VERSION = 3
 SUMMARY, SPEED = "summary.json", "speed.json"
 
 

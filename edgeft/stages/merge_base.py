@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from edgeft.evals.suites import Suite
     from edgeft.runtimes.protocol import Runtime
 
-VERSION = 1
+VERSION = 2
 FIGURES = "figures.json"
 CANDIDATES = ("dequantized", "pristine")  # the first is taken when both are equally near
 RECORDED_BYTES = 2 << 30  # of the trained model's logits, kept in the scratch folder while candidates are compared

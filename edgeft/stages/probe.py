@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from edgeft.evals.memorised import Known
     from edgeft.runtimes.protocol import Runtime
 
-VERSION = 1
+VERSION = 2
 FIGURES, DRIFT, ROWS = "figures.json", "drift.json", "known.jsonl"
 SPLITS = ("validation", "test")
 

@@ -25,9 +25,16 @@ def build(name: str, suite: Suite, inputs: Inputs) -> sources.Suite:
         "judge": suite.judge.model_dump() if suite.judge else None,
         "window": suite.window,
         "overlap": suite.overlap,
+        "include_path": _path(inputs.sources.get(f"suites.{name}.include_path")),
     }
     asking = sources.Asking(
-        suite.system, suite.few_shot, _shots(name, suite, inputs), suite.few_shot_seed, tuple(suite.stop), suite.chat
+        suite.system,
+        suite.few_shot,
+        _shots(name, suite, inputs),
+        suite.few_shot_seed,
+        tuple(suite.stop),
+        suite.chat,
+        suite.few_shot_multiturn,
     )
     wanted: dict[str, Any] = {"max_tokens": suite.max_tokens, "asking": asking, "settings": settings}
     if suite.task is not None:
@@ -54,6 +61,10 @@ def rows_of_file(path: Path, form: str | None, kind: str = "generation") -> Iter
     if faults:
         raise Errors(faults)
     return [{"id": row.id, **row.value} for row in rows]
+
+
+def _path(folder: Path | None) -> str | None:
+    return None if folder is None else str(folder)
 
 
 def _text(row: Mapping[str, Any]) -> str:

@@ -315,4 +315,6 @@ def _base(recipe: Recipe) -> Source:
 
 
 def _suite_files(suites: dict[str, Suite]) -> dict[str, Source]:
-    return {f"suites.{key}": Source("file", path) for key, path in suite_files(suites)}
+    found = {f"suites.{key}": Source("file", path) for key, path in suite_files(suites)}
+    folders = {f"suites.{name}.include_path": suite.include_path for name, suite in suites.items()}
+    return found | {role: Source("folder", path) for role, path in folders.items() if path is not None}

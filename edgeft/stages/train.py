@@ -51,14 +51,18 @@ def job_of(params: Params, inputs: Inputs, work: Work) -> Job:
 def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
     """Train; see `job_of`."""
     from edgeft.data.told import told
-    from edgeft.files import read_json, write_json
+    from edgeft.files import read_json, write_json, write_text
     from edgeft.models.identity import TRAINING
     from edgeft.training.board import FOLDER
+    from edgeft.training.card import README, card
     from edgeft.training.run import SPEED, train
 
-    result = train(job_of(params, inputs, work))
+    job = job_of(params, inputs, work)
+    result = train(job)
     record = work.folder / TRAINING
-    write_json(record, {**read_json(record), **told(inputs["data"].path)})
+    training = {**read_json(record), **told(inputs["data"].path)}
+    write_json(record, training)
+    write_text(work.folder / README, card(job.base, job.base_ref, training, adapter=params.adapter != "full"))
     logs = sorted(
         path.relative_to(work.folder).as_posix() for path in (work.folder / FOLDER).rglob("*") if path.is_file()
     )

@@ -62,7 +62,7 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
     extras.require("eval")
     if is_classifier(inputs["export"].path):
         return verify_labels.run(params, inputs, work)
-    from edgeft.evals import diagnosis
+    from edgeft.evals import diagnosis, requirements
     from edgeft.evals import fidelity as judging
     from edgeft.evals.gates import required
     from edgeft.evals.scores import ROWS, read_rows
@@ -89,9 +89,9 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
         found["answers"] = judging.compare_answers(known, evaluation.rows) if evaluation else {"n": 0}
         found["conversion"] = _conversion(inputs, work)
         type_name = _precision(inputs["export"])
-        checks += [*judging.requirements(found, type_name), *diagnosis.checks(found)]
-        precision = judging.precision_of(type_name)
-        found["diagnosis"] = diagnosis.diagnose(found, precision, judging.WORST_MEAN_KL[precision])
+        checks += [*requirements.requirements(found, type_name), *diagnosis.checks(found)]
+        precision = requirements.precision_of(type_name)
+        found["diagnosis"] = diagnosis.diagnose(found, precision, requirements.WORST_MEAN_KL[precision])
         files.write_json(work.folder / FIDELITY, found)
     if evaluation:
         speed = write(work.folder, evaluation, waited)
@@ -101,14 +101,20 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
 
 
 def _conversion(inputs: Inputs, work: Work) -> dict[str, Any] | None:
-    """A GGUF file's settings and weights against those of its source; None for what is no whole GGUF model."""
+    """A file's settings and weights against those of its source; None for what is no whole model."""
     export = inputs["export"]
-    if export.kind != "gguf":
+    if export.kind not in ("gguf", "onnx"):
         return None
+    source = source_of(inputs, str(export.facts.get("merge_base") or "dequantized"))
+    if export.kind == "onnx":
+        from edgeft.exporters.onnx import differences as of_graphs
+
+        graph = export.path / "model.onnx"
+        whole = graph.is_file() and not any(export.path.glob("*.onnx_adapter"))
+        return of_graphs.differences(source, graph, work.listen) if whole else None
     from edgeft.exporters.gguf.differences import differences
 
     files_there = [export.path] if export.path.is_file() else sorted(export.path.glob("*.gguf"))
-    source = source_of(inputs, str(export.facts.get("merge_base") or "dequantized"))
     return differences(source, files_there[0], work.listen)
 
 

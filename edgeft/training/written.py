@@ -21,7 +21,7 @@ from edgeft.models import grown
 from edgeft.models.adapters import CONFIG, WEIGHTS
 from edgeft.models.identity import TRAINING
 from edgeft.training.adapter import Tuned, values
-from edgeft.training.card import card
+from edgeft.training.card import README, card
 
 _MATRIX = re.compile(r"^base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight$")
 Part = tuple[float, Mapping[str, Any], Mapping[str, Any]]  # sign, tensors, config
@@ -38,7 +38,7 @@ def write(folder: Path, tuned: Tuned, *, base_ref: str, base: Path, training: Ma
     else:
         _model(folder, tuned.model, base)
     files.write_json(folder / TRAINING, training)
-    files.write_text(folder / "README.md", card(base_ref, training, adapter=tuned.is_adapter))
+    files.write_text(folder / README, card(base, base_ref, training, adapter=tuned.is_adapter))
 
 
 def _adapter(folder: Path, tuned: Tuned, tensors: Mapping[str, Any], base_ref: str) -> None:

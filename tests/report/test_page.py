@@ -12,7 +12,7 @@ import pytest
 
 from edgeft import files
 from edgeft.artifact import Artifact
-from edgeft.report import cards, facts, glance, terminal
+from edgeft.report import cards, facts, glance, terminal, words
 from tests.evals.fakes import FakeRuntime, conversation
 from tests.stages.made_run import MadeRun, answers, task_rows
 
@@ -279,3 +279,48 @@ def test_cards_carry_the_figures_of_their_file(passed: MadeRun, tmp_path: Path) 
     assert result["metrics"][0] == {"type": "exact_match", "name": "exact_match", "value": 0.95}
     assert body.startswith("\n# tiny")
     assert "| task | exact\\_match | 95.0 % |" in body
+
+
+def test_drift_is_shown_by_kind_of_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = MadeRun(tmp_path, monkeypatch)
+    made.evaluate(FakeRuntime(), FakeRuntime(answers(0.9), noise=0.2))
+    kinds = files.read_json(made.probe().file("drift.json"))["kinds"]
+    made.report()
+    text = re.sub(r"\s+", " ", Tags(page(made)).text)
+    assert kinds
+    shown = text[text.index("Drift by kind of text") :]
+    for kind, entry in kinds.items():
+        assert f"{kind}{words.small(entry['mean_kl'])}{words.rate(entry['positions'])}" in shown
+
+
+def test_measured_times_are_on_the_page_and_in_nothing_reproducible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = MadeRun(tmp_path, monkeypatch)
+    made.evaluate(FakeRuntime(), FakeRuntime(answers(0.9)))
+    gate = made.gate("p95_latency <= 900s")
+    report = made.report()
+    (timed,) = files.read_json(gate.file("timing.json"))["checks"]
+    assert timed["detail"] in Tags(page(made)).text
+    for name in ("report.json", "report.md"):
+        text = report.file(name).read_text()
+        assert "the measured times are in timing.json" in text.replace("\\", "")
+        assert timed["detail"] not in text
+
+
+def test_a_run_of_several_phases_shows_the_last_ones_curve_and_every_ones_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = MadeRun(tmp_path, monkeypatch)
+    made.evaluate(FakeRuntime(), FakeRuntime(answers(0.9)))
+    train = made.artifacts.pop("train")
+    rest = {name: made.artifacts.pop(name) for name in ("eval.base", "eval.tuned")}
+    made.artifacts |= {"train.sft": train, "train.dpo": train, **rest}
+    found = files.read_json(made.report().file("report.json"))
+    assert facts.trained_target(made.artifacts) == "train.dpo"
+    assert found["curve"]
+    assert {"train.sft", "train.dpo"} <= set(found["settings"])
+    assert [entry["target"] for entry in found["lineage"]][1:3] == ["train.sft", "train.dpo"]
+    text = Tags(page(made)).text
+    assert "train.sft" in text
+    assert "train.dpo" in text

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from edgeft.errors import ModelError
+from edgeft.runtimes import open_runtime
 from edgeft.runtimes.gguf import open_gguf
+from edgeft.runtimes.hf import open_hf
 from tests.runtimes.gguf_made import make_gguf
 
 ASK = [{"role": "user", "content": "Hi"}]
@@ -45,6 +47,12 @@ def test_a_bos_that_the_file_lacks_is_what_llama_cpp_makes_of_it(tiny_llama: Pat
     with open_gguf(path) as runtime:
         assert runtime.render(ASK) == ",Hi"
         assert runtime.encode(",") == [11]
+
+
+def test_a_text_alone_begins_as_in_transformers(tiny_gguf: Path, tiny_llama: Path) -> None:
+    """Without a BOS a text begins behind the end token; llama.cpp would call token 11 the BOS of such a file."""
+    with open_hf(tiny_llama) as reference, open_runtime(tiny_gguf) as runtime:
+        assert runtime.prefix_id == reference.prefix_id != 11
 
 
 def test_a_long_template_is_read_whole(tiny_llama: Path, tmp_path: Path) -> None:

@@ -212,6 +212,7 @@ OVERRIDES: dict[str, tuple[str, set[str]]] = {
     "eval.suites.*.few_shot_seed": ("3", {*EVALS, *FILES}),
     "eval.suites.*.stop": ("[END]", {*EVALS, *FILES}),
     "eval.suites.*.chat": ("false", {*EVALS, *FILES}),
+    "eval.suites.*.few_shot_multiturn": ("false", {*EVALS, *FILES}),
     "eval.suites.*.pattern": ("x", {*EVALS, *FILES}),
     "eval.suites.*.json_schema": ("s.json", {*EVALS, *FILES}),
     "eval.suites.*.judge": ("{base_url: 'http://localhost/v1', model: m}", {*EVALS, *FILES}),
@@ -350,8 +351,8 @@ STRUCTURE = {
     "report",
     "merge.write",
 }
-# Tried by tests/evals/test_judge.py.
-KIND = {"eval.suites.*.kind"}
+# Tried by tests/evals/test_judge.py, by test_the_kind_of_a_suite_decides_its_metrics and by the one after it.
+KIND = {"eval.suites.*.kind", "eval.suites.*.include_path"}
 JUDGE = {f"eval.suites.*.judge.{key}" for key in ("base_url", "model", "prompt", "scale", "max_tokens", "api_key_env")}
 SIZES = {"data.val_set_size": "data.validation", "data.test_set_size": "data.test"}
 PLACES = {"data.datasets.*": "data.datasets.0", "eval.suites.*": "eval.suites.task", "export.*": "export.onnx-int4"}
@@ -423,6 +424,13 @@ def test_the_kind_of_a_suite_decides_its_metrics(tmp_path: Path) -> None:
     assert params.suites["own"].kind == "perplexity"
 
 
+def test_a_folder_of_tasks_is_a_source(tmp_path: Path) -> None:
+    given = ["eval.suites.task.rows=lm-eval:mine", "eval.suites.task.include_path=tasks"]
+    target = targets(tmp_path, FULL.partition("gate:")[0], *given)["eval.tuned"]
+    source = target.sources["suites.task.include_path"]
+    assert (source.kind, source.ref) == ("folder", "tasks")
+
+
 def test_the_base_beside_an_adapter(tmp_path: Path) -> None:
     text = FULL.replace("onnx-int4:", "lora-f16: {with_base: q8_0}, onnx-int4:")
     params: Any = targets(tmp_path, text)["export.lora-f16"].params
@@ -481,6 +489,7 @@ def test_the_names_of_recipes_are_those_of_the_tables() -> None:
     assert names.TENSOR_TYPES == gguf.TENSOR_TYPES
     assert names.TENSORS_NEED_IMATRIX == gguf.NEED_IMATRIX
     assert set(names.METRICS) == set(METRIC_TABLE)
+    assert {name: metric.kinds for name, metric in METRIC_TABLE.items()} == names.METRIC_KINDS
     assert set(names.FIDELITY) == set(MEASURED)
     assert set(names.BUILTIN_ROWS) == {f"builtin:{name}" for name in BUILTINS}
 

@@ -191,6 +191,10 @@ def test_it_learns_and_writes_the_files_of_the_contract(tiny_llama: Path, tiny_d
     assert training["stop_ids"] == [319]
     config = json.loads((folder / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "tiny"
+    card = (folder / "README.md").read_text()
+    assert training["datasets"]
+    assert f"datasets: {json.dumps(training['datasets'])}\n" in card
+    assert str(tiny_llama.parent) not in card, "nothing about this machine"
     assert config["target_modules"] == sorted(config["target_modules"])
     for path in folder.rglob("*.json*"):
         assert str(tmp_path).encode() not in path.read_bytes(), path.name

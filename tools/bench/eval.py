@@ -6,7 +6,7 @@ Kinds: `choices` (multiple choice, four answers each), `shots` (the same behind 
 of whole texts), `answers` (written, 32 tokens at most). Both run in one process, one after the other in each round,
 with the same number of threads; the best round counts, in CPU seconds. `batch` is rows for lm-eval; ours reads at most
 as many tokens together as that many of the longest row have. A model of the real shape: synthetic.py FOLDER (give
-`--rows 6 --rounds 1`: the four kinds then take a few minutes).
+`--rows 4 --batch 4 --rounds 1`: the four kinds then take three minutes of one core).
 
 Of what is read (not written), the last columns say why: the tokens that went through the layers and the positions
 whose logits were computed, theirs / ours; and what a reader could reach that wastes nothing else, the model's own
@@ -86,13 +86,13 @@ class Passes:
 
 def bare(model: Any, lengths: Sequence[int], rounds: int) -> float:
     """CPU seconds of the model's own forward pass over rows of those lengths, like lengths together, without padding
-    worth speaking of: per token as 8 rows of the mean length take."""
+    worth speaking of: per token as a few rows of the mean length take."""
     import torch
 
     width = max(2, round(sum(lengths) / len(lengths)))
-    ids = torch.randint(0, model.config.vocab_size, (8, width))
+    ids = torch.randint(0, model.config.vocab_size, (max(1, 256 // width), width))
     with torch.inference_mode():
-        best = min(measure(partial(model, input_ids=ids, use_cache=False))[0] for _ in range(max(2, 2 * rounds)))
+        best = min(measure(partial(model, input_ids=ids, use_cache=False))[0] for _ in range(rounds + 1))
     return best / ids.numel() * sum(lengths)
 
 

@@ -17,9 +17,9 @@ from typing import Any
 from edgeft import __version__
 from edgeft.exporters import ExportSource
 from edgeft.exporters.card import as_json, code, datasets, front_matter, one_line, plain, relation_of, trained
-from edgeft.exporters.origin import Origin, origin_of
 from edgeft.files import digest_file, human_size
 from edgeft.models.identity import read_training
+from edgeft.models.origin import Origin, origin_of
 
 _HUB = "https://huggingface.co/"
 
@@ -37,13 +37,13 @@ class Shipped:
 
 def base_name(source: ExportSource) -> str:
     """A short name of the base: "sprout", "Qwen3-0.6B"."""
-    return origin_of(source).short
+    return origin_of(source.base, source.base_ref).short
 
 
 def lineage(source: ExportSource) -> Iterator[tuple[str, Any, str]]:
     """Metadata (key, value, kind) about where a file comes from: `general.*` as llama.cpp and hubs read them, and
     edgeft's own. Reproducible: no times, no places."""
-    origin = origin_of(source)
+    origin = origin_of(source.base, source.base_ref)
     if source.adapter and source.fold:
         yield "general.finetune", source.name, "string"
     if origin.license:
@@ -117,7 +117,7 @@ def _base_of_lora(source: ExportSource, base_file: str, beside: bool) -> list[st
     which = "the base as it was quantized in training, and no other" if exact else "any GGUF file of the base"
     lines = [f"It goes on {which}: `{base_file}`" + (", beside it." if beside else ". To make that file:"), ""]
     if not beside:
-        ref = shlex.quote(origin_of(source).reference or "BASE")
+        ref = shlex.quote(origin_of(source.base, source.base_ref).reference or "BASE")
         command = f"edgeft export --base {ref}"
         command += " --adapter ADAPTER --type lora-f16 --with-base f16" if exact else " --type gguf-f16"
         lines += [f"    {command} --out base", f"    mv base/{shlex.quote(base_file)} .", ""]
@@ -129,7 +129,7 @@ def _tags(source: ExportSource) -> list[str]:
 
 
 def _heading(source: ExportSource, shipped: Shipped) -> list[str]:
-    origin = origin_of(source)
+    origin = origin_of(source.base, source.base_ref)
     base = f" {'Tuned from' if source.adapter else 'Made of'} {code(origin.reference)}." if origin.reference else ""
     size = human_size(shipped.size)
     return [f"# {plain(source.name)}", "", f"{code(shipped.file)}: {shipped.what}, as GGUF, {size}.{base}", ""]

@@ -11,25 +11,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgeft.errors import ModelError
 from edgeft.exporters import ExportSource
 from edgeft.exporters.gguf.export import parts_of
 from edgeft.exporters.gguf.types import file_type
+from edgeft.exporters.rows import compared
 from edgeft.progress import Listener, Progress, silent
 from edgeft.weights import Deferred
 from edgeft.weights.gguf_file import GgufStored, open_gguf
 
-if TYPE_CHECKING:
-    import torch
-
-FAR = 0.75  # relative error of a row above which it is another row: that of unrelated rows is near 1.4
-ROUNDED = {"F32": 1e-6, "F16": 1e-3, "BF16": 8e-3}  # relative error of a row by rounding alone
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 _IGNORED = ("general.", "quantize.", "split.", "tokenizer.chat_template.", "tokenizer.chat_templates")
-_TINY = 6e-8  # the smallest half-precision number: below it a value is lost, however large its relative error
-_MOST = 4096  # wrong rows that are looked for elsewhere
 _EXAMPLES = 8
 
 
@@ -116,50 +110,8 @@ def _tensors(wanted: Mapping[str, Deferred], found: Mapping[str, GgufStored], li
         elif wanted[name].shape != tensor.shape:
             wrong.append({"name": name, "rows": 0, "what": f"is {tensor.shape}, not {wanted[name].shape}"})
         else:
-            errors = _row_errors(wanted[name], tensor)
-            limit = ROUNDED.get(tensor.type, FAR)
-            rows = [row for row, error in enumerate(errors) if not error <= limit]
-            if rows:
-                wrong.append({"name": name, "rows": len(rows), "what": _moved(wanted[name], tensor, rows, limit)})
-            good = max((error for error in errors if error <= limit), default=0.0)
-            worst[tensor.type] = max(worst.get(tensor.type, 0.0), round(good, 6))
+            entry, error = compared(wanted[name], tensor, tensor.type)
+            wrong += [{"name": name, **entry}] if entry else []
+            worst[tensor.type] = max(worst.get(tensor.type, 0.0), error)
         listen(Progress(number, len(found), "weight", "comparing weights", {"tensor": name}))
     return {"read": len(found), "worst": worst, "wrong": wrong}
-
-
-def _row_errors(wanted: Deferred, found: GgufStored) -> list[float]:
-    """Per row of the first dimension: root of squared differences over squared values; of vectors one for all."""
-    errors: list[float] = []
-    at = 0
-    for chunk in wanted.chunks():
-        values = found.rows(at, at + len(chunk)).float()
-        at += len(chunk)
-        errors += _relative(values, chunk.float())
-    return errors
-
-
-def _relative(values: torch.Tensor, wanted: torch.Tensor) -> list[float]:
-    if wanted.dim() == 1:
-        values, wanted = values[None], wanted[None]
-    values, wanted = values.reshape(len(values), -1), wanted.reshape(len(wanted), -1)
-    squares, total = (values - wanted).square().sum(1), wanted.square().sum(1)
-    squares = (squares - _TINY**2 * wanted.shape[1]).clamp(min=0)
-    return [float(error) for error in (squares / total.clamp(min=1e-30)).sqrt()]
-
-
-def _moved(wanted: Deferred, found: GgufStored, rows: Sequence[int], limit: float) -> str:
-    """Whether wrong rows are other rows of the same tensor, and which."""
-    import torch
-
-    if len(found.shape) < 2 or len(rows) > _MOST:
-        return "has other values"
-    given = torch.cat([found.rows(row, row + 1).float().reshape(1, -1) for row in rows])
-    meant = torch.cat([wanted.rows(row, row + 1).float().reshape(1, -1) for row in rows])
-    likeness = torch.nn.functional.normalize(given) @ torch.nn.functional.normalize(meant).T
-    best = likeness.argmax(1)
-    again = _relative(given, meant[best])
-    if any(not error <= max(limit, ROUNDED["BF16"]) for error in again) or len(set(best.tolist())) < len(rows):
-        return "has other values"
-    if len(rows) == 2:
-        return f"rows {rows[0]} and {rows[1]} are swapped"
-    return f"its rows are swapped: {len(rows)} rows, such as {rows[0]}, hold the values of others"

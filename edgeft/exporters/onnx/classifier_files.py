@@ -19,9 +19,9 @@ from edgeft.exporters.onnx.classifier_script import run_script
 from edgeft.exporters.onnx.options import OnnxOptions
 from edgeft.exporters.onnx.settings import special_tokens
 from edgeft.exporters.onnx.web import called, link_graph
-from edgeft.exporters.origin import origin_of
 from edgeft.files import read_json, write_json, write_text
 from edgeft.models.heads import longest
+from edgeft.models.origin import origin_of
 from edgeft.weights.checkpoint import read_config
 
 LABELS = "labels.json"
@@ -92,7 +92,7 @@ def write_files(folder: Path, source: ExportSource, head: Head, type_name: str, 
     template = _write_tokenizer(folder, source, head)
     write_text(folder / "run.py", run_script(template, special_tokens(folder / "tokenizer_config.json")))
     card = front_matter(
-        source, relation_of(source, quantized="int" in type_name), _TAGS, "onnxruntime", pipeline="text-classification"
+        source, relation_of(source, quantized="int" in type_name), _TAGS, "onnxruntime", task="text-classification"
     )
     text = _readme(source, head, type_name, options)
     write_text(folder / "README.md", "\n".join([*card, text, *trained(source)]))
@@ -145,7 +145,7 @@ def _write_tokenizer(folder: Path, source: ExportSource, head: Head) -> str | No
 
 
 def _readme(source: ExportSource, head: Head, type_name: str, options: OnnxOptions) -> str:
-    base = code(origin_of(source).reference or "a local base model")  # no place of this machine
+    base = code(origin_of(source.base, source.base_ref).reference or "a local base model")  # no place of this machine
     made = f"tuned from {base}" if source.adapter else base
     labels = ", ".join(code(label) for label in head.labels)
     web = _WEB.replace("DTYPE", called(type_name, options.target)[0]) if options.layout == "transformers.js" else ""

@@ -18,8 +18,8 @@ from edgeft.exporters.card import code, front_matter, plain, relation_of, traine
 from edgeft.exporters.onnx.options import TYPES, OnnxOptions
 from edgeft.exporters.onnx.run_script import run_script
 from edgeft.exporters.onnx.web import COMMANDS, called, lay_out
-from edgeft.exporters.origin import origin_of
 from edgeft.files import read_json, write_json, write_text
+from edgeft.models.origin import origin_of
 
 CONFIG = "genai_config.json"
 _TAGS = ("onnx", "edgeft", "onnxruntime-genai")  # of the model card
@@ -121,7 +121,7 @@ def _write_tokenizer(folder: Path, checkpoint: Path, settings: Settings) -> None
 
 
 def _readme(source: ExportSource, settings: Settings, type_name: str, options: OnnxOptions) -> str:
-    base = code(origin_of(source).reference or "a local base model")  # no place of this machine
+    base = code(origin_of(source.base, source.base_ref).reference or "a local base model")  # no place of this machine
     made = f"tuned from {base}" if source.adapter else base
     stops = json.dumps(list(settings.stop_ids))
     device = {"cpu": "CPUs", "mobile": "phones and small boards", "web": "browsers"}[options.device]

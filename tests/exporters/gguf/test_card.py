@@ -15,8 +15,8 @@ from edgeft import __version__
 from edgeft.exporters import ExportSource
 from edgeft.exporters.gguf import card
 from edgeft.exporters.gguf.export import export
-from edgeft.exporters.origin import origin_of
 from edgeft.files import digest_file
+from edgeft.models.origin import origin_of
 from tests.models_made import make_adapter, make_llama
 
 CARD = "---\nlicense: apache-2.0\nlanguage: [en, de]\ntags: [x]\n---\n# A base\n"
@@ -110,7 +110,7 @@ def test_nothing_of_this_machine(tiny_llama: Path, tiny_adapter: Path, tmp_path:
         assert "private" not in told
         assert str(tmp_path) not in told
         assert "base_model:" not in told  # it is not on the hub
-        assert origin_of(source).organization == ""
+        assert origin_of(source.base, source.base_ref).organization == ""
 
 
 def test_examples_have_the_system_message_of_training(made: tuple[Path, Path], tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_the_licence_when_it_can_be_told(card_text: str, license_text: str, foun
     (tmp_path / "README.md").write_text(card_text)
     if license_text:
         (tmp_path / "LICENSE.txt").write_text(license_text)
-    assert origin_of(ExportSource(tmp_path, base_ref="x")).license == found
+    assert origin_of(tmp_path, "x").license == found
 
 
 def test_the_base_alone_is_a_quantized_one(made: tuple[Path, Path]) -> None:

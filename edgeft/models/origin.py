@@ -1,17 +1,19 @@
-"""Where a base model comes from, as far as its folder tells: its name on the hub, its licence, its languages.
+"""Where a base model comes from, as far as its folder tells: its name on the hub, its licence, its languages; and the
+YAML block of model cards that says so.
 
-What a folder holds was downloaded: nothing in it is trusted to be short, plain or well-formed. Called by `card`.
+What a folder holds was downloaded: nothing in it is trusted to be short, plain or well-formed. Called by the model
+cards of adapters and of exported folders.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeft.exporters import ExportSource
 from edgeft.models import grown
 from edgeft.models.base import reference_of
 
@@ -47,10 +49,9 @@ class Origin:
     languages: tuple[str, ...] = ()
 
 
-def origin_of(source: ExportSource) -> Origin:
-    """The origin of a source's base. Reads its README.md and LICENSE."""
-    base = source.base
-    reference = _public(base, source.base_ref)
+def origin_of(base: Path, base_ref: str) -> Origin:
+    """The origin of a base in a folder, `base_ref` being what it was asked for by. Reads its README.md and LICENSE."""
+    reference = _public(base, base_ref)
     organization, _, name = reference.rpartition("/")
     front = _front_matter(base / "README.md")
     return Origin(
@@ -61,6 +62,53 @@ def origin_of(source: ExportSource) -> Origin:
         license=_license(base, front),
         languages=_words(front.get("language")),
     )
+
+
+def front_matter(
+    origin: Origin, relation: str, *, datasets: Sequence[str], tags: Sequence[str], task: str, library: str | None
+) -> Iterator[str]:
+    """The lines of a model card's YAML block, which hubs read. Every value is a JSON text, which YAML reads as what it
+    says.
+
+    relation  what is described is to its base, as hubs name it: finetune, quantized, adapter
+    library   what opens it, as hubs name it; left out when the files alone say so
+    """
+    yield "---"
+    if origin.organization:
+        yield f"base_model: {as_json(f'{origin.organization}/{origin.name}')}"
+        yield f"base_model_relation: {relation}"
+    if origin.license:
+        yield f"license: {as_json(origin.license)}"
+    if origin.languages:
+        yield f"language: {as_json(list(origin.languages))}"
+    if datasets:
+        yield f"datasets: {as_json(list(datasets))}"
+    if library:
+        yield f"library_name: {library}"
+    yield f"pipeline_tag: {task}"
+    yield f"tags: {as_json(list(tags))}"
+    yield "---"
+    yield ""
+
+
+def dataset_names(training: Mapping[str, Any]) -> list[str]:
+    """Names of the datasets that training.json tells; of a path only its last part."""
+    told = training.get("datasets")
+    names = [name for name in told if isinstance(name, str)] if isinstance(told, list) else []
+    return [Path(name).name if Path(name).suffix or Path(name).is_absolute() else name for name in names]
+
+
+def as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def plain(text: str) -> str:
+    """Text without Markdown or HTML in it, on one line."""
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", one_line(text))
+
+
+def one_line(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in text)[:200]
 
 
 def _public(base: Path, base_ref: str) -> str:
