@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeft.data.faults import Fault, Tally
-from edgeft.data.scan import DROPPED, SPLITS, Index, Reader, rank
+from edgeft.data.scan import DROPPED, SPLITS, Index, Reader, leaders, rank
 from edgeft.errors import DataError, Location
 
 TRAIN, VALIDATION, TEST = range(3)
@@ -44,19 +44,24 @@ def split_off(index: Index, *, validation: float | None, test: float | None, see
     to train on."""
     if validation is None and test is None:
         return
+    import numpy as np
+
     rows = index.rows_in(TRAIN)
-    groups: dict[bytes, list[int]] = {}
-    for row in rows:
-        groups.setdefault(index.key(row), []).append(row)
-    order = sorted(groups, key=lambda key: rank(seed, key), reverse=True)
+    groups = leaders(index.keys, rows)
+    firsts = np.unique(groups)
+    ranks = np.fromiter((int.from_bytes(rank(seed, index.key(rows[at]))) for at in firsts), np.uint64, len(firsts))
+    together = np.argsort(groups, kind="stable")
+    order, taken = firsts[np.argsort(ranks, kind="stable")], 0
+    begins, ends = (np.searchsorted(groups[together], order, side=side) for side in ("left", "right"))
     for split, wanted in ((TEST, test), (VALIDATION, validation)):
         needed = size_of(wanted, len(rows)) if wanted is not None else 0
-        while needed > 0 and order:
-            group = groups[order.pop()]
+        while needed > 0 and taken < len(order):
+            group = rows[together[begins[taken] : ends[taken]]]
+            taken += 1
             needed -= len(group)
             for row in group:
                 index.split[row] = split
-    if rows and not order:
+    if len(rows) and taken == len(order):
         raise DataError(
             f"val_set_size and test_set_size leave nothing of {len(rows)} rows to train on", do="make them smaller"
         )
@@ -65,34 +70,41 @@ def split_off(index: Index, *, validation: float | None, test: float | None, see
 def find_equals(index: Index, tally: Tally, reader: Reader) -> dict[str, Any]:
     """Exact duplicates within each split and training rows that are held-out rows too; told to `tally`, which decides
     what becomes of the training rows. The figures of stats.json."""
+    import numpy as np
+
     rows = {split: index.rows_in(number) for number, split in enumerate(SPLITS)}
-    held: dict[bytes, tuple[str, int]] = {}
-    for split in SPLITS[1:]:
-        for row in rows[split]:
-            held.setdefault(index.key(row), (split, row))
-    duplicates = {split: len(found) - len({index.key(row) for row in found}) for split, found in rows.items()}
-    seen: dict[bytes, int] = {}
-    for row in rows["train"]:
-        key = index.key(row)
-        if key in held:
-            split, other = held[key]
-            _tell(index, tally, reader, "leak", row, f"the row is a {split} row too", other)
-        elif key in seen:
-            _tell(index, tally, reader, "duplicate", row, "the row is equal to an earlier one", seen[key])
+    duplicates = {
+        split: int((leaders(index.keys, found) != np.arange(len(found))).sum()) for split, found in rows.items()
+    }
+    both = np.concatenate([rows["validation"], rows["test"], rows["train"]])
+    held = len(both) - len(rows["train"])
+    first = leaders(index.keys, both)
+    for at in np.flatnonzero(first != np.arange(len(both))):
+        row, other = int(both[at]), int(both[first[at]])
+        if at < held:
+            continue
+        if first[at] < held:
+            what = f"the row is a {SPLITS[index.split[other]]} row too"
+            _tell(index, tally, reader, "leak", row, what, other)
         else:
-            seen[key] = row
-    asked = {index.question(row) for row in rows["train"]}
-    known = {index.key(row) for row in rows["train"]}
+            _tell(index, tally, reader, "duplicate", row, "the row is equal to an earlier one", other)
     leakage = {}
     for split in SPLITS[1:]:
-        same = [row for row in rows[split] if index.key(row) in known]
-        if rows[split]:
+        if len(rows[split]):
+            same = rows[split][_known(index.keys, rows["train"], rows[split])]
             leakage[split] = {
                 "rows": len(same),
-                "questions": sum(index.question(row) in asked for row in rows[split]),
+                "questions": int(_known(index.questions, rows["train"], rows[split]).sum()),
                 "examples": [reader.row(row).id for row in same[:_EXAMPLES]],
             }
     return {"duplicates": duplicates, "leakage": leakage}
+
+
+def _known(digests: bytearray, train: Any, held: Any) -> Any:
+    """bool: which of the rows `held` have the digest of one of `train`."""
+    import numpy as np
+
+    return leaders(digests, np.concatenate([train, held]))[len(train) :] < len(train)
 
 
 def find_near(index: Index, tally: Tally, reader: Reader, threshold: float) -> dict[str, Any]:
@@ -100,12 +112,14 @@ def find_near(index: Index, tally: Tally, reader: Reader, threshold: float) -> d
     figures = {"near_duplicates": 0, "near_leakage": 0}
     if index.signatures is None:
         return {}
+    import numpy as np
+
     from edgeft.data.near import near_pairs
 
     signatures = index.signatures.array()
-    held, train = index.rows_in(VALIDATION) + index.rows_in(TEST), index.rows_in(TRAIN)
+    held, train = np.concatenate([index.rows_in(VALIDATION), index.rows_in(TEST)]), index.rows_in(TRAIN)
     known = {index.key(row) for row in held}
-    if tally.policy("near leak") != "skip" and held:
+    if tally.policy("near leak") != "skip" and len(held):
         for row, other in near_pairs(signatures, held, train, threshold, reader.text):
             if index.key(row) not in known:  # an exact leak has been told
                 figures["near_leakage"] += 1
@@ -119,12 +133,12 @@ def find_near(index: Index, tally: Tally, reader: Reader, threshold: float) -> d
     return figures
 
 
-def _firsts(index: Index) -> list[int]:
+def _firsts(index: Index) -> Any:
     """The training rows without exact duplicates of earlier ones."""
-    first: dict[bytes, int] = {}
-    for row in index.rows_in(TRAIN):
-        first.setdefault(index.key(row), row)
-    return list(first.values())
+    import numpy as np
+
+    rows = index.rows_in(TRAIN)
+    return rows[leaders(index.keys, rows) == np.arange(len(rows))]
 
 
 def _tell(index: Index, tally: Tally, reader: Reader, kind: str, row: int, what: str, other: int) -> None:
@@ -141,7 +155,7 @@ def repeats(index: Index, seed: int) -> Mapping[int, int]:
     for number, entry in enumerate(index.entries):
         if entry.weight == 1 or index.splits_of[number] != TRAIN:
             continue
-        rows = [row for row in index.rows_in(TRAIN) if index.entry[row] == number]
+        rows = [int(row) for row in index.rows_in(TRAIN) if index.entry[row] == number]
         whole = int(entry.weight)
         once_more = set(sorted(rows, key=_order(index, seed))[: round((entry.weight - whole) * len(rows))])
         found |= {row: whole + (row in once_more) for row in rows}

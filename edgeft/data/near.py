@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PERMUTATIONS = 64
 MISSED = 0.01  # share of pairs at the threshold that no band may propose
 _SHINGLE = 3
+_COMPARED = 1 << 16  # pairs at a time
 # Words, single characters of scripts without spaces, and signs.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|[^\W\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+|[^\w\s]")
 
@@ -89,10 +90,9 @@ def near_pairs(
         return
     if threshold >= 1:
         threshold = 1.0
-    pairs = _proposed(signatures[rows], len(first) if not same else None, rows_per_band(threshold))
-    likely = (signatures[rows[pairs[:, 0]]] == signatures[rows[pairs[:, 1]]]).mean(axis=1) >= threshold - 0.2
+    pairs = _proposed(signatures, rows, len(first) if not same else None, rows_per_band(threshold))
     found: dict[int, int] = {}
-    for member, leader in pairs[likely]:
+    for member, leader in _likely(signatures, rows, pairs, threshold):
         row, other = int(rows[member]), int(rows[leader])
         if row in found or (same and other in found):
             continue
@@ -101,14 +101,27 @@ def near_pairs(
     yield from sorted(found.items())
 
 
-def _proposed(signatures: np.ndarray[Any, Any], leaders: int | None, size: int) -> np.ndarray[Any, Any]:
-    """int64[n, 2]: (member, leader) of rows that share a band, sorted; each member with the band's first row (with
-    `leaders`: the first of the first so many) and, among equals, with the one before it."""
+def _likely(
+    signatures: np.ndarray[Any, Any], rows: np.ndarray[Any, Any], pairs: np.ndarray[Any, Any], threshold: float
+) -> Iterator[tuple[int, int]]:
+    """The pairs whose signatures agree in about as many values as the threshold asks for; compared a part at a time."""
+    for start in range(0, len(pairs), _COMPARED):
+        part = pairs[start : start + _COMPARED]
+        equal = (signatures[rows[part[:, 0]]] == signatures[rows[part[:, 1]]]).mean(axis=1)
+        for member, leader in part[equal >= threshold - 0.2]:
+            yield int(member), int(leader)
+
+
+def _proposed(
+    signatures: np.ndarray[Any, Any], rows: np.ndarray[Any, Any], leaders: int | None, size: int
+) -> np.ndarray[Any, Any]:
+    """int64[n, 2]: (member, leader), places among `rows` that share a band, sorted; each member with the band's first
+    row (with `leaders`: the first of the first so many) and, among equals, with the one before it."""
     import numpy as np
 
     found = []
     for start in range(0, PERMUTATIONS - size + 1, size):
-        band = np.ascontiguousarray(signatures[:, start : start + size]).view([("", np.uint32)] * size).ravel()
+        band = np.ascontiguousarray(signatures[rows, start : start + size]).view([("", np.uint32)] * size).ravel()
         order = np.argsort(band, kind="stable")
         ordered = band[order]
         begins = np.concatenate([[True], ordered[1:] != ordered[:-1]])

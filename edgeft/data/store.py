@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 import json
+from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from edgeft.data.encode import Encoded
 from edgeft.data.rows import Row
 
 STATS, LABELS = "stats.json", "labels.json"
-_GROUP = 1 << 14  # rows
+_GROUP, _TOKENS = 1 << 14, 1 << 23  # of a row group of a Parquet file: rows, and tokens of all columns, at most
 # Rows form -> columns besides `id`; "ids" is list<int32>.
 COLUMNS: dict[str, dict[str, str]] = {
     "language": {"input_ids": "ids", "labels": "ids"},
@@ -52,6 +53,7 @@ class Writer:
     def __init__(self, folder: Path, split: str, rows_form: str | None) -> None:
         self._folder, self._split, self._form = folder, split, rows_form
         self._held: list[Encoded] = []
+        self._tokens = 0
         self._text: Any = None
         self._table: Any = None
 
@@ -66,10 +68,14 @@ class Writer:
         self._text.write(json.dumps(found, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n")
 
     def encoded(self, encoded: Encoded) -> None:
+        """What a row became; held with four bytes a token until a group of rows is full."""
         if self._form is None:
             return
-        self._held.append(encoded)
-        if len(self._held) >= _GROUP:
+        lists = [name for name, kind in COLUMNS[self._form].items() if kind == "ids"]
+        packed = {name: array("i", encoded.columns[name]) for name in lists}
+        self._held.append(replace(encoded, columns={**encoded.columns, **packed}))
+        self._tokens += sum(len(ids) for ids in packed.values())
+        if len(self._held) >= _GROUP or self._tokens >= _TOKENS:
             self._flush()
 
     def close(self) -> None:
@@ -87,15 +93,25 @@ class Writer:
         assert self._form is not None
         types = {"ids": pa.list_(pa.int32()), "bool": pa.bool_(), "text": pa.string(), "int32": pa.int32()}
         columns = {"id": pa.array([one.id for one in self._held], pa.string())}
-        columns |= {
-            name: pa.array([one.columns[name] for one in self._held], types[kind])
-            for name, kind in COLUMNS[self._form].items()
-        }
+        for name, kind in COLUMNS[self._form].items():
+            found = [one.columns[name] for one in self._held]
+            columns[name] = _lists(found) if kind == "ids" else pa.array(found, types[kind])
         table = pa.table(columns)
         if self._table is None:
             self._table = pq.ParquetWriter(self._folder / f"{self._split}.parquet", table.schema, compression="zstd")
         self._table.write_table(table, row_group_size=_GROUP)
         self._held.clear()
+        self._tokens = 0
+
+
+def _lists(rows: list[array[int]]) -> Any:
+    """An Arrow array list<int32> of rows of ids, without a Python number for each."""
+    import numpy as np
+    import pyarrow as pa
+
+    offsets = np.cumsum([0, *map(len, rows)], dtype=np.int32)
+    values = np.concatenate([np.frombuffer(row, np.int32) for row in rows])
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
 
 
 def read_tokens(path: Path) -> Tokens:

@@ -152,7 +152,7 @@ def _grow_tokenizer(folder: Path, tokens: Sequence[str]) -> tuple[dict[str, int]
     path = folder / "tokenizer.json"
     old, new = Tokenizer.from_file(str(path)), Tokenizer.from_file(str(path))
     new.add_tokens([AddedToken(token, normalized=False, special=False) for token in tokens])
-    found = {token: int(new.token_to_id(token)) for token in tokens}
+    found = {token: number for token in tokens if (number := new.token_to_id(token)) is not None}
     means = {}
     for token, number in found.items():
         words = " ".join(re.findall(r"[^\W_]+", token))

@@ -12,6 +12,7 @@ from edgeft.artifact import Artifact, Outcome
 from edgeft.errors import InputError, ModelError
 from edgeft.exporters import EXPORTS, ExportSource
 from edgeft.files import read_json
+from edgeft.models import grown
 from edgeft.models.heads import labels_of
 from edgeft.pipeline.stage import Inputs, Work
 from edgeft.recipe.names import MergeBase
@@ -103,7 +104,7 @@ def source_of(inputs: Inputs, merge_base: str) -> ExportSource:
         merge_base = _chosen(inputs.get("choice"))
     adapter = inputs.get("adapter")
     base = inputs.sources["base"]
-    ref = _base_ref(adapter) or base.name
+    ref = grown.split(_base_ref(adapter) or base.name)[0]
     name = ref.removeprefix("builtin:").rstrip("/").rpartition("/")[2].partition("@")[0] or "model"
     return ExportSource(
         base=base,

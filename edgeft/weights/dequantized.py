@@ -121,4 +121,5 @@ def values_of(
         quant_type=quant_type,
         dtype=torch_dtype(dtype),
     )
-    return functional.dequantize_4bit(codes.reshape(-1, 1).contiguous(), state).reshape(-1)
+    values: torch.Tensor = functional.dequantize_4bit(codes.reshape(-1, 1).contiguous(), state)
+    return values.reshape(-1)

@@ -187,7 +187,8 @@ class FourBitStored(Deferred):
             blocksize=self.state.nested_blocksize,
             dtype=torch_dtype("F32"),
         )
-        return functional.dequantize_blockwise(absmax, state).add_(self.state.offset)
+        maxima: torch.Tensor = functional.dequantize_blockwise(absmax, state)
+        return maxima.add_(self.state.offset)
 
     def _values(self, absmax: torch.Tensor, first: int, last: int) -> torch.Tensor:
         """The values first:last in the order of rows, from the blocks that hold them."""

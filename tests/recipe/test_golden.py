@@ -43,10 +43,9 @@ def refusals(source: Path) -> Iterator[str]:
         what: ast.expr | None = None
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "what":
             what = node.value
-        elif (
-            isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("fault", "RecipeError")
-        ):
-            what = node.args[node.func.id == "fault"]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            place = {"fault": 1, "RecipeError": 0}.get(node.func.id)
+            what = None if place is None else node.args[place]
         if isinstance(what, ast.Constant | ast.JoinedStr):
             pieces = [part.value for part in ast.walk(what) if isinstance(part, ast.Constant)]
             yield max((str(piece) for piece in pieces), key=len)

@@ -186,6 +186,7 @@ EVALS, FILES = {"eval.base", "eval.tuned"}, {"verify.gguf-q8_0", "verify.onnx-in
 MADE = {"merge", "export.gguf-q8_0", "export.onnx-int4"}
 OVERRIDES: dict[str, tuple[str, set[str]]] = {
     "base_model": ("./other", {"data", "train", "probe", *EVALS, *MADE, *FILES}),
+    "added_tokens": ("['<a>']", {"data", "train", "probe", *EVALS, *MADE, *FILES}),
     "seed": ("6", {"data", "train"}),
     "data.datasets.*.path": ("c.jsonl", {"data"}),
     "data.datasets.*.type": ("prompt_completion", {"data"}),

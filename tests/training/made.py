@@ -12,6 +12,7 @@ from edgeft.pipeline.stage import Inputs, Work
 from edgeft.progress import Listener, silent
 from edgeft.stages import data as data_stage
 from edgeft.training.arguments import Settings
+from edgeft.training.batches import make_plan
 from edgeft.training.opened import Job
 from edgeft.training.run import Result, train
 
@@ -92,3 +93,9 @@ def contents(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.iterdir())
         if path.name not in ("speed.json", "tensorboard")
     }
+
+
+def plan(lengths: list[int], **changes: Any) -> Any:
+    """A plan of two passes in micro-batches of four, unless told otherwise."""
+    settings: dict[str, Any] = {"micro_batch_size": 4, "accumulation": 1, "epochs": 2, "max_steps": None, "seed": 1}
+    return make_plan(lengths, **{**settings, **changes})

@@ -116,6 +116,7 @@ def test_full_fine_tuning_is_a_checkpoint_of_its_own(tiny_llama: Path, tiny_data
     assert (tmp_path / "a" / "tokenizer.json").read_bytes() == (tiny_llama / "tokenizer.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_full_fine_tuning_resumes_to_the_same_bytes(tiny_llama: Path, tiny_dataset: Path, tmp_path: Path) -> None:
     from tests.training.test_resume import Killed, stop_at
 

@@ -1,8 +1,7 @@
-"""Each objective's loss is that of TRL's trainer (or transformers', scikit-learn's) on the same batch, and learns."""
+"""Each objective's loss is that of TRL's trainer (or transformers', scikit-learn's) on the same batch."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,29 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from edgeft.errors import InputError, ModelError
-from edgeft.models.open import open_base, open_tuned
+from edgeft.errors import InputError
+from edgeft.models.open import open_base
 from edgeft.recipe import names
 from edgeft.training import forms
 from edgeft.training.adapter import make
 from edgeft.training.arguments import Settings
 from edgeft.training.batches import Batches
 from edgeft.training.objectives import OBJECTIVES, ROWS, Bound, Context, dpo, likelihood
-from edgeft.training.rewards import Rewards
-from tests.models_made import make_llama
-from tests.training.made import contents, run_training
-from tests.training.rows_made import made, make_rows, tokenizer_of
-from tests.training.test_resume import Killed, stop_at
+from tests.training.made import run_training
+from tests.training.rows_made import made, tokenizer_of
 
 DATA = {"dpo": "preference", "orpo": "preference", "reward": "preference", "kto": "unpaired_preference"}
 COUNT = 6
-
-
-@pytest.fixture(scope="module")
-def datasets(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    place = tmp_path_factory.mktemp("rows")
-    kinds = ("preference", "unpaired_preference", "prompts", "classification")
-    return {form: make_rows(place / form, form, tiny_llama) for form in kinds}
 
 
 def stirred(model: Any, seed: int = 3) -> None:
@@ -309,133 +298,6 @@ def test_a_label_that_is_none_is_refused(tiny_llama: Path, datasets: dict[str, P
         bound(tiny_llama, datasets["classification"], "classification", class_weights={"attic": 2.0})
 
 
-LEARNT: dict[str, dict[str, Any]] = {
-    "dpo": {},
-    "kto": {"num_epochs": 3},
-    "orpo": {},
-    "reward": {},
-    "classification": {"num_epochs": 3},
-}
-
-
-@pytest.mark.parametrize("objective", sorted(LEARNT))
-def test_it_learns_and_a_killed_run_ends_the_same(
-    objective: str, tiny_llama: Path, datasets: dict[str, Path], tmp_path: Path
-) -> None:
-    settings = {
-        "objective": objective, "learning_rate": 5e-3, "max_steps": 8, "lora_dropout": 0.05, "save_steps": 3,
-        "logging_steps": 1, **LEARNT[objective],
-    }  # fmt: skip
-    data = datasets[ROWS[objective]]
-    straight = run_training(tmp_path / "a", tiny_llama, data, **settings)
-    rows = [json.loads(line) for line in (tmp_path / "a" / "heldout.jsonl").read_text().splitlines()]
-    assert len(rows) == 8
-    assert straight.facts["accuracy_after"] > straight.facts["accuracy_before"] or straight.facts["accuracy_after"] == 1
-    with pytest.raises(Killed):
-        run_training(tmp_path / "b", tiny_llama, data, listen=stop_at(5), **settings)
-    resumed = run_training(tmp_path / "b", tiny_llama, data, **settings)
-    assert resumed.measurements["resumed_from_step"] == 3
-    assert contents(tmp_path / "a") == contents(tmp_path / "b")
-
-
-def test_grpo_learns_and_a_killed_run_ends_the_same(
-    tiny_llama: Path, datasets: dict[str, Path], tmp_path: Path
-) -> None:
-    settings = {
-        "objective": "grpo", "learning_rate": 2e-2, "max_steps": 10, "save_steps": 4, "micro_batch_size": 2,
-        "num_generations": 6, "max_completion_length": 8, "logging_steps": 1,
-        "rewards": [{"type": "regex", "weight": 1.0, "pattern": "light"}, {"type": "exact_match", "weight": 0.5}],
-    }  # fmt: skip
-    data = datasets["prompts"]
-    straight = run_training(tmp_path / "a", tiny_llama, data, **settings)
-    curve = [json.loads(line) for line in (tmp_path / "a" / "curve.jsonl").read_text().splitlines()]
-    assert {"reward", "answer_tokens"} <= set(curve[0])
-    with pytest.raises(Killed):
-        run_training(tmp_path / "b", tiny_llama, data, listen=stop_at(6), **settings)
-    assert run_training(tmp_path / "b", tiny_llama, data, **settings).measurements["resumed_from_step"] == 4
-    assert contents(tmp_path / "a") == contents(tmp_path / "b")
-    assert straight.facts["eval_loss"] == pytest.approx(-straight.facts["reward_after"])
-
-
-def test_a_student_comes_nearer_to_its_teacher(tiny_llama: Path, tiny_dataset: Path, tmp_path: Path) -> None:
-    teacher = make_llama(tmp_path / "teacher", hidden=320, layers=3, seed=5)
-    settings = {"objective": "distill", "teacher": "teacher", "max_steps": 10, "learning_rate": 5e-3}
-    job = {"files": {"teacher": teacher}}
-    first = run_training(tmp_path / "a", tiny_llama, tiny_dataset, job=job, eval_steps=1, **settings)
-    assert (
-        first.facts["eval_loss"]
-        < 0.9 * json.loads((tmp_path / "a/curve.jsonl").read_text().splitlines()[0])["eval_loss"]
-    )
-    for key, value in {"distill_kl": "reverse", "distill_temperature": 3.0, "distill_alpha": 0.5}.items():
-        other = run_training(tmp_path / key, tiny_llama, tiny_dataset, job=job, **{**settings, key: value})
-        assert other.facts["eval_loss"] != first.facts["eval_loss"]
-    stranger = make_llama(tmp_path / "stranger", vocab_size=300)
-    with pytest.raises(ModelError, match="the teacher has another vocabulary"):
-        run_training(tmp_path / "c", tiny_llama, tiny_dataset, job={"files": {"teacher": stranger}}, **settings)
-
-
-@pytest.mark.parametrize("objective", ["classification", "reward"])
-def test_a_head_is_opened_again(objective: str, tiny_llama: Path, datasets: dict[str, Path], tmp_path: Path) -> None:
-    run_training(
-        tmp_path / "a", tiny_llama, datasets[ROWS[objective]], objective=objective, adapter="lora", max_steps=2
-    )
-    ids = torch.tensor([[5, 6, 7, 8]])
-    tuned = open_tuned(tiny_llama, tmp_path / "a", device="cpu")
-    with torch.no_grad():
-        ours = tuned(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
-    from peft import PeftModel
-    from transformers import AutoModelForSequenceClassification
-
-    labels = json.loads((tmp_path / "a" / "training.json").read_text())["labels"]
-    plain = AutoModelForSequenceClassification.from_pretrained(
-        tiny_llama, dtype=torch.float32, num_labels=len(labels), pad_token_id=317
-    )
-    with torch.no_grad():
-        theirs = PeftModel.from_pretrained(plain, tmp_path / "a")(input_ids=ids).logits
-    assert torch.allclose(ours, theirs, atol=1e-5)
-
-
 def test_rows_of_another_form_are_refused(tiny_llama: Path, datasets: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="objective dpo learns from preference rows, the dataset has prompts rows"):
         run_training(tmp_path / "a", tiny_llama, datasets["prompts"], objective="dpo")
-
-
-def judged(reward: dict[str, Any], answer: str, reference: Any, path: Path | None = None) -> float:
-    files = {"rewards.0": path} if path else {}
-    return Rewards.of([{"weight": 2.0, **reward}], files)([{"role": "user", "content": "Say on"}], answer, reference)
-
-
-def test_rewards(tmp_path: Path) -> None:
-    assert judged({"type": "exact_match"}, " on ", "on") == 2.0
-    assert judged({"type": "exact_match"}, "off", "on") == 0.0
-    assert judged({"type": "exact_match"}, '{"a": 1}', {"answer": {"a": 1}}) == 2.0
-    assert judged({"type": "exact_match"}, " on ", {"answer": "on", "room": "hall"}) == 2.0
-    with pytest.raises(InputError, match="a row with 'solution' only"):
-        judged({"type": "exact_match"}, "on", {"solution": "on"})
-    assert judged({"type": "regex", "pattern": r"^\d+$"}, "42", None) == 2.0
-    schema = tmp_path / "schema.json"
-    schema.write_text('{"type": "object", "required": ["room"]}')
-    assert judged({"type": "json_schema"}, '{"room": "hall"}', None, schema) == 2.0
-    assert judged({"type": "json_schema"}, '{"roof": 1}', None, schema) == 0.0
-    assert judged({"type": "json_schema"}, "hall", None, schema) == 0.0
-    schema.write_text('{"type": "thing"}')
-    with pytest.raises(InputError, match="not a JSON schema"):
-        judged({"type": "json_schema"}, "{}", None, schema)
-    with pytest.raises(InputError, match="grpo needs rewards"):
-        Rewards.of([], {})
-
-
-def test_code_runs_only_when_it_is_allowed(tmp_path: Path) -> None:
-    file = tmp_path / "mine.py"
-    trace = tmp_path / "ran"
-    file.write_text(
-        f"open({str(trace)!r}, 'w').close()\ndef reward(prompt, answer, reference):\n"
-        "    return len(answer) if prompt[-1]['content'] == 'Say on' else 0\n"
-    )
-    with pytest.raises(InputError, match="code of a reward file is not allowed to run"):
-        judged({"type": "python", "allow_code": False}, "abc", None, file)
-    assert not trace.exists()
-    assert judged({"type": "python", "allow_code": True}, "abc", None, file) == 6.0
-    file.write_text("def reward(prompt, answer, reference):\n    return float('nan')\n")
-    with pytest.raises(InputError, match="the reward gave nan"):
-        judged({"type": "python", "allow_code": True}, "abc", None, file)

@@ -19,82 +19,11 @@ from edgeft.pipeline.stage import Inputs, Work
 from edgeft.progress import Progress
 from edgeft.stages import train as stage
 from edgeft.training.arguments import Settings, optimizer_name, training_arguments, warmup_steps
-from edgeft.training.batches import Batches, evaluation_batches, make_plan
+from edgeft.training.batches import Batches
 from edgeft.training.forms.language import Language
 from edgeft.training.objectives import likelihood, sft
 from edgeft.training.watch import Schedule, Watch, curve, is_patience_over
-from tests.training.made import contents, dataset_artifact, make_dataset, run_training
-
-
-def plan(lengths: list[int], **changes: Any) -> Any:
-    settings: dict[str, Any] = {"micro_batch_size": 4, "accumulation": 1, "epochs": 2, "max_steps": None, "seed": 1}
-    return make_plan(lengths, **{**settings, **changes})
-
-
-def test_each_epoch_sees_each_row_once() -> None:
-    lengths = [int(n) for n in np.random.default_rng(0).integers(5, 90, 403)]
-    made = plan(lengths, epochs=3)
-    assert made.epoch_ends == (101, 202, 303)
-    for start in (0, 101, 202):
-        rows = [i for batch in made.batches[start : start + 101] for sequence in batch for i in sequence]
-        assert sorted(rows) == list(range(403))
-    assert made.batches[:101] != made.batches[101:202]
-    assert plan(lengths, epochs=3) == made
-    assert plan(lengths, epochs=3, seed=2) != made
-
-
-@pytest.mark.parametrize("packed", [None, 256])
-def test_rows_of_a_step_are_random(packed: int | None) -> None:
-    """Rows of like length in a step are alike in more, and what is learnt from them is worse: the mean length of a
-    step's rows spreads as that of rows drawn at random (a quarter of the rows' own deviation, for 16 of them)."""
-    lengths = [int(n) for n in np.random.default_rng(0).integers(5, 90, 4000)]
-    made = plan(lengths, epochs=1, accumulation=4 if packed is None else 1, pack_into=packed)
-    steps = [made.batches[at : at + made.accumulation] for at in range(0, len(made.batches), made.accumulation)]
-    rows = [[lengths[i] for batch in step for sequence in batch for i in sequence] for step in steps]
-    means = [float(np.mean(step)) for step in rows[:-1]]
-    expected = float(np.std(lengths)) / float(np.mean([len(step) for step in rows[:-1]])) ** 0.5
-    assert 0.8 * expected < float(np.std(means)) < 1.25 * expected
-
-
-def test_rows_of_a_micro_batch_are_about_as_long() -> None:
-    lengths = [int(n) for n in np.random.default_rng(0).integers(5, 90, 403)]
-    made = plan(lengths, epochs=1, accumulation=10)
-    padded = sum(len(b) * max(lengths[i] for (i,) in b) for b in made.batches)
-    assert padded < 1.15 * sum(lengths)
-
-
-def test_rows_share_the_lines_of_their_batch(model: Any, tiny_dataset: Path) -> None:
-    """Where the longest row leaves room others stand behind each other: the same loss from fewer tokens."""
-    tokens = read_tokens(tiny_dataset / "train.parquet")
-    rows = Language(tokens, 0)
-    made = plan(rows.lengths, epochs=1, micro_batch_size=8)
-    apart, filled = Batches(rows, made.batches), Batches(rows, made.batches, fill=True)
-    assert summed(model, filled) == pytest.approx(summed(model, apart), rel=1e-5)
-
-    def area(batches: Batches) -> int:
-        return sum(batches[i][0]["input_ids"].numel() for i in range(len(batches)))
-
-    mixed = Language(
-        Tokens(["a", "b", "c"], [np.arange(n) for n in (40, 18, 17)], [np.arange(n) for n in (40, 18, 17)]), 0
-    )
-    assert area(Batches(mixed, [((0,), (1,), (2,))])) == 3 * 39
-    assert area(Batches(mixed, [((0,), (1,), (2,))], fill=True)) == 2 * 39
-    assert filled.names(0) == apart.names(0)
-
-
-def test_steps_epochs_and_accumulation() -> None:
-    made = plan([10] * 20, accumulation=2, epochs=1.5)
-    assert (len(made.batches), made.steps, made.epoch_steps) == (8, 4, (3, 4))
-    assert plan([10] * 20, max_steps=7, accumulation=2).steps == 7
-    assert len(plan([10] * 20, max_steps=7, accumulation=2).batches) == 14
-
-
-def test_evaluation_batches_keep_to_the_tokens() -> None:
-    lengths = [30, 10, 20, 100, 5]
-    batches = evaluation_batches(lengths, 60)
-    assert [i for batch in batches for (i,) in batch] == [3, 0, 2, 1, 4]
-    assert [len(batch) for batch in batches] == [1, 2, 2]
-    assert evaluation_batches([], 60) == []
+from tests.training.made import contents, dataset_artifact, make_dataset, plan, run_training
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +55,25 @@ def test_the_loss_is_transformers_own(model: Any, tiny_dataset: Path, most: int)
     tokens = read_tokens(tiny_dataset / "train.parquet")
     collator = Batches(Language(tokens, 0), plan(tokens.lengths, epochs=1).batches)
     assert summed(model, collator, most) == pytest.approx(expected_loss(model, tokens, range(len(tokens))), rel=1e-5)
+
+
+def test_rows_share_the_lines_of_their_batch(model: Any, tiny_dataset: Path) -> None:
+    """Where the longest row leaves room others stand behind each other: the same loss from fewer tokens."""
+    tokens = read_tokens(tiny_dataset / "train.parquet")
+    rows = Language(tokens, 0)
+    made = plan(rows.lengths, epochs=1, micro_batch_size=8)
+    apart, filled = Batches(rows, made.batches), Batches(rows, made.batches, fill=True)
+    assert summed(model, filled) == pytest.approx(summed(model, apart), rel=1e-5)
+
+    def area(batches: Batches) -> int:
+        return sum(batches[i][0]["input_ids"].numel() for i in range(len(batches)))
+
+    mixed = Language(
+        Tokens(["a", "b", "c"], [np.arange(n) for n in (40, 18, 17)], [np.arange(n) for n in (40, 18, 17)]), 0
+    )
+    assert area(Batches(mixed, [((0,), (1,), (2,))])) == 3 * 39
+    assert area(Batches(mixed, [((0,), (1,), (2,))], fill=True)) == 2 * 39
+    assert filled.names(0) == apart.names(0)
 
 
 def test_packed_rows_do_not_see_each_other(model: Any, packed_dataset: Path) -> None:
