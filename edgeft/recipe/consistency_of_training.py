@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from edgeft.errors import RecipeError
-from edgeft.recipe.names import HEADS, LABELLED, SMOOTHED
+from edgeft.recipe.names import HEADS, LABELLED, ONNX_OF_LABELS, SMOOTHED
 from edgeft.recipe.schema import Phase, Recipe
 
 _MOVING = ("pissa", "olora")
@@ -179,8 +179,11 @@ def _shipped(recipe: Recipe) -> Iterator[RecipeError]:
     if recipe.has_head:
         do = "the adapter itself opens in peft; leave this out"
         for name in recipe.export:
+            if train.objective == LABELLED and name in ONNX_OF_LABELS:
+                continue
             what = f"{name} ships a language model; {train.objective} puts a head for labels on it"
-            yield RecipeError(what, where=recipe.location_of(f"export.{name}"), do=do)
+            other = f"such a head ships as {', '.join(ONNX_OF_LABELS)}" if train.objective == LABELLED else do
+            yield RecipeError(what, where=recipe.location_of(f"export.{name}"), do=other)
         refused = [("merge", recipe.merge.write)]
         if train.objective != LABELLED:
             refused += [("eval", recipe.eval is not None), ("gate", bool(recipe.gate.checks))]
