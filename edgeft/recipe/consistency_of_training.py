@@ -185,6 +185,10 @@ def _shipped(recipe: Recipe) -> Iterator[RecipeError]:
             other = f"such a head ships as {', '.join(ONNX_OF_LABELS)}" if train.objective == LABELLED else do
             yield RecipeError(what, where=recipe.location_of(f"export.{name}"), do=other)
         refused = [("merge", recipe.merge.write)]
+        if recipe.merge.merge_base == "auto" and not recipe.merge.write:
+            what = f"merge_base: auto compares answers; {train.objective} trains a head, which writes none"
+            where = recipe.location_of("merge.merge_base")
+            yield RecipeError(what, where=where, do="choose dequantized or pristine, or leave it out")
         if train.objective != LABELLED:
             refused += [("eval", recipe.eval is not None), ("gate", bool(recipe.gate.checks))]
         for key, given in refused:
