@@ -86,11 +86,9 @@ FACTS = {
     },
 }
 
-# Requests that a tool answers, and what is said once it has. A tool is offered by one of its names, so that the name of
-# a call has to be read in the list of tools.
+# Requests that a tool answers, and what is said once it has: tool -> arguments, requests by split, result, answer.
 TOOLS = {
     "weather": {
-        "names": ("weather", "forecast"),
         "arguments": ("city", "day"),
         "train": (
             "How is the weather in {city} on {day}?",
@@ -108,7 +106,6 @@ TOOLS = {
         "answer": "It will be {number} degrees in {city}.",
     },
     "meet": {
-        "names": ("meet", "plan"),
         "arguments": ("name", "day"),
         "train": (
             "I meet {name} on {day}.",
@@ -126,7 +123,6 @@ TOOLS = {
         "answer": "You meet {name} at {number}.",
     },
     "buy": {
-        "names": ("buy", "order"),
         "arguments": ("item", "count"),
         "train": (
             "Order {count} {item} for me.",
@@ -144,7 +140,6 @@ TOOLS = {
         "answer": "The {item} cost {number} euros.",
     },
     "ticket": {
-        "names": ("ticket", "travel"),
         "arguments": ("city", "by"),
         "train": (
             "I want to go to {city} by {by}.",
@@ -162,7 +157,6 @@ TOOLS = {
         "answer": "The {by} to {city} costs {number} euros.",
     },
     "find": {
-        "names": ("find", "search"),
         "arguments": ("thing",),
         "train": (
             "Where is my {thing}?",
@@ -180,7 +174,6 @@ TOOLS = {
         "answer": "The {thing} is in the {place}.",
     },
     "call": {
-        "names": ("call", "phone"),
         "arguments": ("name",),
         "train": (
             "Call {name} for me.",
