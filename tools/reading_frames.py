@@ -86,17 +86,19 @@ FACTS = {
     },
 }
 
-# Requests that a tool answers, and what is said once it has. A tool is offered by one of its names, so that the name of
-# a call has to be read in the list of tools.
+# Requests that a tool answers, and what is said once it has: tool -> arguments, requests by split, result, answer.
 TOOLS = {
     "weather": {
-        "names": ("weather", "forecast"),
         "arguments": ("city", "day"),
         "train": (
             "How is the weather in {city} on {day}?",
             "Will it rain in {city} on {day}?",
             "On {day} I am in {city}, will it be warm?",
             "Do I need an umbrella in {city} on {day}?",
+            "Tell me the weather of {city} for {day}.",
+            "{day} in {city}: sun or rain?",
+            "We travel to {city} on {day}. Is it cold there?",
+            "What is it like in {city} on {day}?",
         ),
         "validation": ("Is it cold in {city} on {day}?",),
         "test": ("I go to {city} on {day}, is it warm there?", "What weather does {city} have on {day}?"),
@@ -104,13 +106,16 @@ TOOLS = {
         "answer": "It will be {number} degrees in {city}.",
     },
     "meet": {
-        "names": ("meet", "plan"),
         "arguments": ("name", "day"),
         "train": (
             "I meet {name} on {day}.",
             "Note that {name} comes on {day}.",
             "On {day} there is a meeting with {name}.",
             "Please plan {day} with {name}.",
+            "Write down a meeting with {name} for {day}.",
+            "I see {name} on {day}.",
+            "{day} is for {name}, put it down.",
+            "Keep {day} free, I meet {name}.",
         ),
         "validation": ("{name} and I meet on {day}.",),
         "test": ("Write down that I see {name} on {day}.", "Put {name} into my plan for {day}."),
@@ -118,13 +123,16 @@ TOOLS = {
         "answer": "You meet {name} at {number}.",
     },
     "buy": {
-        "names": ("buy", "order"),
         "arguments": ("item", "count"),
         "train": (
             "Order {count} {item} for me.",
             "We need {count} {item}.",
             "Please buy {count} {item} today.",
             "I want {item}, {count} of them.",
+            "Get me {count} {item}, please.",
+            "Could you order {count} {item}?",
+            "The {item} are gone, get {count}.",
+            "There should be {count} {item} at home.",
         ),
         "validation": ("Get us {count} {item}.",),
         "test": ("Could you get {count} {item}?", "There are no {item} left, buy {count}."),
@@ -132,13 +140,16 @@ TOOLS = {
         "answer": "The {item} cost {number} euros.",
     },
     "ticket": {
-        "names": ("ticket", "travel"),
         "arguments": ("city", "by"),
         "train": (
             "I want to go to {city} by {by}.",
             "Book a {by} to {city}.",
             "Get me to {city}, I take the {by}.",
             "We travel by {by} to {city}.",
+            "Find a {by} to {city} for me.",
+            "I have to go to {city}, by {by} if there is one.",
+            "Is there a {by} that goes to {city}?",
+            "I take the {by} and have to be in {city} early.",
         ),
         "validation": ("A seat in the {by} to {city}, please.",),
         "test": ("Find me a {by} that goes to {city}.", "I have to be in {city} and take the {by}."),
@@ -146,13 +157,16 @@ TOOLS = {
         "answer": "The {by} to {city} costs {number} euros.",
     },
     "find": {
-        "names": ("find", "search"),
         "arguments": ("thing",),
         "train": (
             "Where is my {thing}?",
             "I cannot find the {thing}.",
             "Look for the {thing}, please.",
             "Have you seen my {thing}?",
+            "I look for a {thing}.",
+            "Who took the {thing}?",
+            "Somebody has my {thing}, find it.",
+            "Can you tell me where the {thing} is?",
         ),
         "validation": ("My {thing} is gone.",),
         "test": ("I am looking for my {thing}.", "Somebody took the {thing}, where is it?"),
@@ -160,13 +174,16 @@ TOOLS = {
         "answer": "The {thing} is in the {place}.",
     },
     "call": {
-        "names": ("call", "phone"),
         "arguments": ("name",),
         "train": (
             "Call {name} for me.",
             "I want to speak with {name}.",
             "Ring {name}, please.",
             "Phone {name} now.",
+            "I have to speak to {name}.",
+            "Can you call {name}?",
+            "I need to talk with {name} now.",
+            "Let me talk to {name}, give me a line.",
         ),
         "validation": ("Get {name} on the phone.",),
         "test": ("I have to talk to {name}.", "Give {name} a call."),

@@ -56,25 +56,25 @@ def tools(rng: random.Random, split: str, place: int) -> Row:
     """A request and the tools that there are; the call that it takes. Half of the rows of every split begin with
     another request, its call, the tool's result and what was made of it; of the rows to train on half end with such an
     answer."""
-    offered = {kind: rng.choice(frames.TOOLS[kind]["names"]) for kind in rng.sample(sorted(frames.TOOLS), 3)}
-    first, second = rng.sample(list(offered.items()), 2)
-    turns = _used(rng, split, *first) if place % 2 else []
-    last = _used(rng, split, *second)
+    offered = rng.sample(sorted(frames.TOOLS), 3)
+    first, second = rng.sample(offered, 2)
+    turns = _used(rng, split, first) if place % 2 else []
+    last = _used(rng, split, second)
     turns += last if split == "train" and rng.random() < 0.5 else last[:2]
-    return {"tools": [_described(kind, name) for kind, name in offered.items()], "messages": turns}
+    return {"tools": [_described(name) for name in offered], "messages": turns}
 
 
-def _described(kind: str, name: str) -> dict[str, Any]:
+def _described(name: str) -> dict[str, Any]:
     """A tool in OpenAI's form."""
     kinds = {"count": "integer"}
-    properties = {key: {"type": kinds.get(key, "string")} for key in frames.TOOLS[kind]["arguments"]}
+    properties = {key: {"type": kinds.get(key, "string")} for key in frames.TOOLS[name]["arguments"]}
     parameters = {"type": "object", "properties": properties, "required": list(properties)}
     return {"type": "function", "function": {"name": name, "parameters": parameters}}
 
 
-def _used(rng: random.Random, split: str, kind: str, name: str) -> list[dict[str, Any]]:
+def _used(rng: random.Random, split: str, name: str) -> list[dict[str, Any]]:
     """A request, the call, the tool's result, the answer."""
-    tool: dict[str, Any] = frames.TOOLS[kind]
+    tool: dict[str, Any] = frames.TOOLS[name]
     slots = {
         "city": rng.choice(words.CITIES), "day": rng.choice(words.DAYS), "name": rng.choice(words.NAMES),
         "item": rng.choice(words.COUNTED), "count": rng.randint(2, 30), "by": rng.choice(words.VEHICLES),

@@ -200,6 +200,10 @@ def _shipped(recipe: Recipe) -> Iterator[RecipeError]:
         if recipe.merge.write:
             what = f"merge: asks a language model; {train.objective} puts a head on it"
             yield RecipeError(what, where=recipe.location_of("merge"), do=do)
+        elif recipe.merge.merge_base == "auto":
+            what = f"merge_base: auto compares answers; {train.objective} trains a head, which writes none"
+            where = recipe.location_of("merge.merge_base")
+            yield RecipeError(what, where=where, do="choose dequantized or pristine, or leave it out")
     for name in recipe.export:
         if not name.startswith("lora-"):
             continue

@@ -434,6 +434,11 @@ class Recipe(Section):
         return self.train.objective in HEADS
 
     @property
+    def is_probed(self) -> bool:
+        """Whether the tune is asked what it forgot and learnt by heart; a head has no answers to tell it by."""
+        return not self.has_head and bool(self.probe.rows or self.probe.drift)
+
+    @property
     def merge_base(self) -> MergeBase:
         """What the adapter is folded into, decided: the file that ships is the model that was trained."""
         return self.merge.merge_base or ("dequantized" if self.train.adapter == "qlora" else "pristine")

@@ -240,8 +240,11 @@ def open_hf(
     context_length: int | None = None,
     threads: int | None = None,
     device: str = "auto",
+    chat_template: str | None = None,
 ) -> HfRuntime:
     """Open a local checkpoint folder, with a peft adapter on top of it or without.
+
+    chat_template  the text of one that takes the place of the model's own, and of the one an adapter was trained with
 
     An adapter opens on the base as it was trained (4-bit or not, by its training.json). Raises `ModelError` for what is
     damaged, unsafe or does not fit together.
@@ -251,7 +254,7 @@ def open_hf(
     from edgeft.models.tokenizer import load_tokenizer
 
     model = open_base(base, device=device) if adapter is None else open_tuned(base, adapter, device=device)
-    tokenizer = load_tokenizer(base, adapter=adapter)
+    tokenizer = load_tokenizer(base, adapter=adapter, chat_template=chat_template)
     return HfRuntime(
         model,
         tokenizer,

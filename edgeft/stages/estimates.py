@@ -72,7 +72,7 @@ def estimates_of(recipe: Recipe, machine: Machine) -> dict[str, Estimate]:
         found[phase_target(recipe, phase)] = _training(recipe, phase, shape, machine)
     if recipe.suites:
         found["eval.base"] = found["eval.tuned"] = _asking(recipe, shape, machine, recipe.suites)
-    if recipe.probe.rows or recipe.probe.drift:
+    if recipe.is_probed:
         found["probe"] = _probing(recipe, shape, machine)
     if recipe.merge_base == "auto":
         measured = _measuring(recipe, shape, machine)

@@ -15,7 +15,7 @@ from edgeft.files import read_json
 from edgeft.models import grown
 from edgeft.models.heads import labels_of
 from edgeft.pipeline.stage import Inputs, Work
-from edgeft.recipe.names import MergeBase
+from edgeft.recipe.names import ONNX_OF_LABELS, MergeBase
 from edgeft.registry import lookup
 
 VERSION = 4
@@ -61,11 +61,14 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
 def refuse_head(source: ExportSource, what: str) -> None:
     """A `ModelError` when the adapter brings a head for labels or rewards: merged checkpoints and GGUF hold language
     models, and the head would be left out in silence or take the place of nothing."""
-    if source.adapter is not None and labels_of(source.adapter) is not None:
+    labels = labels_of(source.adapter) if source.adapter is not None else None
+    if labels is not None:
+        ways = "the adapter itself opens in peft"
+        ships = f"such a head ships as {', '.join(ONNX_OF_LABELS)}; " if len(labels) > 1 else ""
         raise ModelError(
             f"{what} holds a language model, and this adapter puts a head for labels on it",
             where=source.adapter,
-            do="ask it with edgeft eval --kind classification, or open it in peft",
+            do=ships + ways,
         )
 
 

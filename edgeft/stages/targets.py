@@ -192,7 +192,7 @@ def _times(gates: list[Gate]) -> dict[str, Any]:
 
 
 def _probe(recipe: Recipe) -> Iterator[Target]:
-    if not recipe.has_head and (recipe.probe.rows or recipe.probe.drift):
+    if recipe.is_probed:
         params = params_of("probe", **_fields(recipe.probe))
         yield Target(
             "probe",

@@ -159,9 +159,8 @@ def test_what_holds_a_language_model_cannot_hold_a_head(made: Made, name: str, t
         run(inputs, work)
     what = "a merged checkpoint" if name == "merge" else name
     said = f"{what} holds a language model, and this adapter puts a head for labels on it"
-    assert str(error.value) == (
-        f"{made.artifacts['train'].path}: {said}\nask it with edgeft eval --kind classification, or open it in peft"
-    )
+    do = "such a head ships as onnx-fp32, onnx-fp16, onnx-int8, onnx-int4; the adapter itself opens in peft"
+    assert str(error.value) == f"{made.artifacts['train'].path}: {said}\n{do}"
     assert not list(tmp_path.iterdir())
 
 

@@ -57,7 +57,7 @@ def test_every_call_is_of_a_tool_that_is_offered() -> None:
                 names.add(call["name"])
             if split != "train":
                 assert row["messages"][-1]["tool_calls"]
-        assert len(names) == 12
+        assert len(names) == 6
 
 
 def test_the_template_of_the_tools_trains_calls_and_answers_alone() -> None:
