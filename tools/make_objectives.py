@@ -87,22 +87,6 @@ def letters(rng: random.Random, split: str, place: int) -> Row:
     return _pair(asked, frames.SORRY.format(**slots), frames.RUDE.format(**slots))
 
 
-def faithful(rng: random.Random, split: str, place: int) -> Row:
-    """A question about one of three people; the answer that the text gives, and the one it gives for somebody else."""
-    kind = sorted(frames.FACTS)[place % len(frames.FACTS)]
-    values, by_split = frames.FACTS[kind]
-    said, asked = by_split[split]
-    people = words.people(rng, "held" if split == "test" else "train", 3)
-    chosen = rng.sample(values, 3)
-    facts = [
-        rng.choice(said).format(n=name, a=value, an_a=words.article(value))
-        for name, value in zip(people, chosen, strict=True)
-    ]
-    right, wrong = rng.sample(range(3), 2)
-    question = rng.choice(asked).format(n=people[right])
-    return _pair(f"{' '.join(facts)}\n{question}", chosen[right], chosen[wrong])
-
-
 def replay(rng: random.Random, split: str, place: int) -> Row:
     """Something that the base can do, training side of its corpus: the right answer over that to another question.
     Mixed in, such pairs keep what a preference would otherwise cost."""
@@ -164,11 +148,6 @@ FILES: dict[str, dict[str, tuple[Maker, str, int]]] = {
         "train": (letters, "train", 480),
         "validation": (letters, "validation", 60),
         "test": (letters, "test", 150),
-    },
-    "faithful": {
-        "train": (faithful, "train", 1500),
-        "validation": (faithful, "validation", 60),
-        "test": (faithful, "test", 150),
     },
     "notes": {
         "train": (notes, "train", 800),

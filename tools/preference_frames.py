@@ -3,7 +3,7 @@
 
 from tools.base import words
 
-# dpo: what the home does by itself, and what only a person may switch on.
+# dpo, reward: what the home does by itself, and what only a person may switch on.
 FREE = ("lamp", "light", "fan", "tv", "radio", "speaker", "projector", "humidifier", "printer", "sprinkler")
 GUARDED = (
     "oven", "heater", "kettle", "toaster", "dryer", "dishwasher", "washing machine", "coffee maker", "vacuum",
@@ -191,34 +191,6 @@ LOG_ENDS = {
 }
 SHIPS = ("schooner", "brig", "cutter", "barque", "trawler", "steamer", "ketch")
 WINDS = ("north", "northeast", "east", "southeast", "south", "southwest", "west", "northwest")
-
-# reward: facts about several people, and a question whose answer is one of their values. {n} the person, {a} the value.
-FACTS = {
-    "city": (
-        words.CITIES,
-        {
-            "train": (("{n} lives in {a}.", "The home of {n} is in {a}."), ("Where does {n} live?",)),
-            "validation": (("{n} lives in {a}.",), ("In which city does {n} live?",)),
-            "test": (("{n} moved to {a} last year.",), ("Name the city {n} lives in.",)),
-        },
-    ),
-    "job": (
-        words.JOBS,
-        {
-            "train": (("{n} works as {an_a}.", "{n} is {an_a}."), ("What is the job of {n}?",)),
-            "validation": (("{n} is {an_a}.",), ("What does {n} work as?",)),
-            "test": (("{n} earns money as {an_a}.",), ("What does {n} do for a living?",)),
-        },
-    ),
-    "food": (
-        words.FOODS,
-        {
-            "train": (("{n} likes {a}.", "{n} eats {a} every day."), ("What does {n} like to eat?",)),
-            "validation": (("{n} likes {a}.",), ("What is the favourite food of {n}?",)),
-            "test": (("The favourite food of {n} is {a}.",), ("What is the favourite food of {n}?",)),
-        },
-    ),
-}
 
 # grpo: notes in words that the base was not made with; the keys are those of tools/base/skills/cards.py.
 NOTES = {
