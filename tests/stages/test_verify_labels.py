@@ -20,7 +20,7 @@ data:
   test: [{path: test.jsonl, type: classification}]
   sequence_len: 64
   checks: {duplicates: keep, leakage: keep, near_duplicates: keep}
-train: {objective: classification, adapter: lora, lora_r: 8, num_epochs: 4, micro_batch_size: 16, learning_rate: 4e-3}
+train: {objective: classification, adapter: lora, lora_r: 8, num_epochs: 6, micro_batch_size: 16, learning_rate: 4e-3}
 export:
   onnx-fp32: {}
   onnx-int8: {}
@@ -31,12 +31,6 @@ gate:
 """
 
 
-def run(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main([*arguments])
-    return int(ended.value.code or 0)
-
-
 @pytest.mark.slow
 def test_from_rows_to_verified_files(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
@@ -44,7 +38,7 @@ def test_from_rows_to_verified_files(tmp_path: Path, monkeypatch: Any) -> None:
     for seed, (name, count) in enumerate((("train", 300), ("validation", 60), ("test", 100))):
         make_rows(tmp_path / f"{name}.jsonl", count, seed)
     (tmp_path / "r.yaml").write_text(RECIPE)
-    assert run("run", "r.yaml") == 0
+    assert main(["run", "r.yaml"]) == 0
     for name, furthest in (("onnx-fp32", 1e-4), ("onnx-int8", 0.2)):
         fidelity = json.loads((tmp_path / f"build/r/verify.{name}/fidelity.json").read_text())
         assert fidelity["logits"]["all"]["furthest_probability"] < furthest
@@ -55,13 +49,13 @@ def test_from_rows_to_verified_files(tmp_path: Path, monkeypatch: Any) -> None:
         for check in json.loads((tmp_path / "build/r/verify.onnx-int8/verdict.json").read_text())["checks"]
     }
     assert {"labels equal", "the same model", "onnx-int8.task.accuracy drop <= 0.1"} <= passed
-    assert run("run", "r.yaml") == 0
-    assert run("eval", "build/r/export.onnx-int8", "--suite", "test.jsonl", "--kind", "classification") == 0
+    assert main(["run", "r.yaml"]) == 0
+    assert main(["eval", "build/r/export.onnx-int8", "--suite", "test.jsonl", "--kind", "classification"]) == 0
     swapped = shutil.copytree((tmp_path / "build/r/export.onnx-int8").resolve(), tmp_path / "swapped")
     (swapped / "artifact.json").unlink()
     head = json.loads((swapped / "labels.json").read_text())
     (swapped / "labels.json").write_text(json.dumps({**head, "labels": head["labels"][::-1]}))
     where = ["--adapter", "build/r/train", "--base", "base", "--data", "build/r/data", "--out", "judged"]
-    assert run("verify", "swapped", *where) == 4
+    assert main(["verify", "swapped", *where]) == 4
     checks = json.loads((tmp_path / "judged" / "verdict.json").read_text())["checks"]
     assert next(check["gate"] for check in checks if not check["passed"]) == "labels equal"
