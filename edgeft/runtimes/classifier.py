@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgeft.errors import ModelError
+from edgeft.models import heads
 from edgeft.runtimes.answer import check_ids
 from edgeft.runtimes.protocol import Message
 from edgeft.runtimes.threads import choose_threads, inference
@@ -78,8 +79,8 @@ class HfClassifier:
         self.labels = tuple(labels)
         self.name = name
         config = model.config.get_text_config()
-        longest = int(getattr(config, "max_position_embeddings", 0) or 1 << 20)
-        self.context_length = min(context_length or longest, longest)
+        most = heads.longest(config.to_dict()) or 1 << 20
+        self.context_length = min(context_length or most, most)
         self.batch_tokens = _BATCH_TOKENS
         self._pad = int(config.pad_token_id)  # transformers finds the last token of a decoder's line by it
         self._vocab_size = int(config.vocab_size)

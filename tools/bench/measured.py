@@ -42,7 +42,8 @@ def measure(statement: str, *arguments: str) -> Measured:
         process = subprocess.Popen(command, stdout=said, stderr=complained)
         anonymous = 0
         while process.poll() is None:
-            anonymous = max(anonymous, _status(process.pid, "RssAnon"))
+            if _has_begun(process.pid):
+                anonymous = max(anonymous, _status(process.pid, "RssAnon"))
             time.sleep(0.01)
         seconds = time.perf_counter() - start
         said.seek(0)
@@ -56,12 +57,21 @@ def measure(statement: str, *arguments: str) -> Measured:
 
 
 _EPILOGUE = """
-import os, pathlib, resource
+import os, pathlib
 _io = dict(line.split(": ") for line in pathlib.Path("/proc/self/io").read_text().splitlines())
 _time = os.times()
-_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+_status = pathlib.Path("/proc/self/status").read_text()  # getrusage's maximum begins with the parent's size
+_peak = int(_status.partition("VmHWM:")[2].split()[0]) * 1024
 print("MEASURED", _time.user + _time.system, _peak, _io["rchar"], _io["wchar"])
 """
+
+
+def _has_begun(pid: int) -> bool:
+    """Whether the new interpreter runs: between fork and exec a process has the memory of its parent."""
+    try:
+        return b"\0-c\0" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def _status(pid: int, field: str) -> int:

@@ -82,11 +82,22 @@ def _read_late(part: Any, prefix: str, found: Mapping[str, Deferred]) -> None:
     def put(values: bool) -> None:
         for name, _ in list(part.named_parameters()):
             path, _, leaf = name.rpartition(".")
-            kept = found[f"{prefix}.{name}"].read() if values else torch.empty(0, device="meta")
+            kept = _filled(found[f"{prefix}.{name}"]) if values else torch.empty(0, device="meta")
             part.get_submodule(path)._parameters[leaf] = torch.nn.Parameter(kept, requires_grad=False)
 
     part.register_forward_pre_hook(lambda *_: put(True))
     part.register_forward_hook(lambda *_: put(False))
+
+
+def _filled(source: Deferred) -> torch.Tensor:
+    """All values, put in place a few rows at a time: folding a large weight at once takes several times its size."""
+    import torch
+
+    whole, at = torch.empty(source.shape, dtype=torch.float32), 0
+    for chunk in source.chunks():
+        whole[at : at + len(chunk)] = chunk
+        at += len(chunk)
+    return whole
 
 
 def _lookup(table: Deferred, scale: float) -> Any:

@@ -8,6 +8,7 @@ put right.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,6 +127,11 @@ def _readme(source: ExportSource, settings: Settings, type_name: str, options: O
     stops = json.dumps(list(settings.stop_ids))
     device = {"cpu": "CPUs", "mobile": "phones and small boards", "web": "browsers"}[options.device]
     python = _PYTHON.replace("MAX_LENGTH", str(settings.max_length))
+    system, option = source.taught().system, ""
+    if system:  # all rows of the training had it: without it the model is asked otherwise than it was taught
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": "Hello"}]
+        python = python.replace('[{"role": "user", "content": "Hello"}]', json.dumps(messages, ensure_ascii=False), 1)
+        option = f" --system {shlex.quote(system)}" if system.isprintable() else ""
     if options.adapter == "apart":  # as run.py does by itself
         python = python.replace("generator.append", _ACTIVATE.replace("NAME", source.name) + "generator.append", 1)
     web = COMMANDS.replace("DTYPE", called(type_name, options.target)[0]) if options.layout == "transformers.js" else ""
@@ -136,11 +142,11 @@ Context {settings.context_length} tokens; generation ends at the token ids {stop
 
 With edgeft, from this folder:
 
-    edgeft chat .
+    edgeft chat .{option}
 
 Without edgeft, with plain ONNX Runtime (`pip install onnxruntime tokenizers numpy`):
 
-    python run.py
+    python run.py{option}
 
 Python with onnxruntime-genai (`pip install onnxruntime-genai`), from this folder:
 

@@ -386,3 +386,14 @@ def test_ties_are_those_of_transformers() -> None:
         for said in (True, False):
             assert _is_tied({"model_type": kind, "tie_word_embeddings": said}) is said
     assert _is_tied({"model_type": "lfm2", "tie_embedding": False}) is False
+
+
+def test_its_readme_asks_as_training_did(tiny_llama: Path, tiny_adapter: Path, tmp_path: Path) -> None:
+    adapter = shutil.copytree(tiny_adapter, tmp_path / "adapter")
+    (adapter / "training.json").write_text(json.dumps({"system": 'Be "brief".'}))
+    export(ExportSource(tiny_llama, adapter), "int4", tmp_path / "out", {"check": False})
+    lines = (tmp_path / "out" / "README.md").read_text().splitlines()
+    assert """    python run.py --system 'Be "brief".'""" in lines
+    assert """    edgeft chat . --system 'Be "brief".'""" in lines
+    asked = [{"role": "system", "content": 'Be "brief".'}, {"role": "user", "content": "Hello"}]
+    assert f"messages = {json.dumps(asked)}" in lines
