@@ -122,7 +122,7 @@ def stats_command(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> No
     click.echo(
         f"\npacked: {packing['sequences']} sequences of {stats['sequence_len']} tokens, "
         f"{100 * packing['filled']:.0f} % full{'' if stats['sample_packing'] else ' (sample_packing is off)'}\n"
-        f"not packed: {100 * packing['padded']:.0f} % padding, rows of like length together"
+        f"not packed: {100 * packing['padded']:.0f} % padding in batches of eight rows"
     )
     _checks(stats)
 

@@ -131,7 +131,7 @@ def _suggestions(found: Found) -> Iterator[tuple[str, float, str]]:
     if found.steepest is not None:
         yield "steepest", found.steepest, "a rate to begin with: the loss falls fastest"
     if found.most is not None:
-        yield "lowest / 10", found.most, "about the most that a run bears"
+        yield "lowest / 10", found.most, "the cautious choice"
 
 
 def _table(found: Found, target: Target, rate: float, place: Path | None) -> Mapping[str, Any]:

@@ -2,8 +2,8 @@
 the loss diverges. Called by `edgeft lr-find`; it leaves nothing behind.
 
 The test is that of Smith (2015, arXiv:1506.01186, section 3.3; 2018, arXiv:1803.09820). Two rates are read off the
-smoothed curve: where the loss falls most steeply, and a tenth of where it is lowest, which is about the most that a run
-bears (the two that fastai calls "steep" and "minimum").
+smoothed curve: where the loss falls most steeply, and, more cautious, a tenth of where it is lowest (the two that
+fastai calls "steep" and "minimum").
 """
 
 from __future__ import annotations

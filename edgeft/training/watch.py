@@ -152,7 +152,8 @@ class Watch:
         if step > self.first_step and seconds > 0:
             per_second = (step - self.first_step) / seconds
             tokens = self.schedule.tokens[step] - self.schedule.tokens[self.first_step]
-            values["tokens/s"] = f"{tokens / seconds:.0f}"
+            if tokens:
+                values["tokens/s"] = f"{tokens / seconds:.0f}"
             left = (self.schedule.steps - step) / per_second
             values["left"] = f"{int(left) // 60}:{int(left) % 60:02d}"
         self.listen(Progress(step, self.schedule.steps, "step", "training", values))

@@ -146,7 +146,7 @@ def test_the_best_weights_are_kept(tiny_llama: Path, tmp_path: Path) -> None:
     """Few rows, many passes, a high rate: the validation loss falls and rises again. The adapter that is written has
     the lowest loss of them all, taken anew by plain peft; without keep_best it has the last."""
     dataset = make_dataset(tmp_path / "few" / "made", tiny_llama, count=14)
-    settings: dict[str, Any] = {"adapter": "lora", "max_steps": 24, "eval_steps": 2, "learning_rate": 5e-2}
+    settings: dict[str, Any] = {"adapter": "lora", "max_steps": 16, "eval_steps": 2, "learning_rate": 2e-2}
     found = {}
     for keeps in (False, True):
         folder = tmp_path / f"keeps-{keeps}"

@@ -190,7 +190,7 @@ CHANGES: dict[str, Any] = {
     "compute_dtype": "bfloat16",
 }
 SAME = {"gradient_checkpointing", "save_steps", "save_total_limit", "threads", "report_to"}  # speed or safety only
-# In tests of their own, here and in test_objectives.py, test_practice.py, test_phases.py.
+# In tests of their own, here and in test_objectives*.py, test_practice.py, test_phases.py.
 ELSEWHERE = {
     "eval_steps", "logging_steps", "early_stopping_patience", "num_epochs", "base_model", "objective", "keep_best",
     "max_loss_ratio", "sample_answers", "use_liger", "beta", "dpo_loss", "label_smoothing", "desirable_weight",
