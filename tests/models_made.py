@@ -122,8 +122,9 @@ def save_random(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = model_class(config).to(getattr(torch, dtype))
-    model.generation_config.eos_token_id = config.eos_token_id
-    model.generation_config.pad_token_id = config.pad_token_id
+    if hasattr(model, "generation_config"):  # an encoder has none
+        model.generation_config.eos_token_id = config.eos_token_id
+        model.generation_config.pad_token_id = config.pad_token_id
     model.save_pretrained(folder, max_shard_size=shard_size)
     return folder
 

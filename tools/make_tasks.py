@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Write the rows of the task recipes: classification, brand voice, summaries. Everything is made of the sentence frames
-of `tools/task_frames.py`, of our own writing.
+"""Write the rows of the task recipes: classification, brand voice, summaries, orders to JSON, cited answers, tools.
+Everything is made of the sentence frames of `tools/task_frames.py` and `tools/reading_frames.py`, our own writing.
 
 The frames of train, validation and test are different ones. `--check` verifies that the committed files are what this
 writes.
@@ -16,12 +16,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from tools import reading_tasks  # noqa: E402
 from tools import task_frames as frames  # noqa: E402
 from tools.base import words  # noqa: E402
 
 FOLDER = ROOT / "recipes" / "data"
 SEED = 11
 SIZES = {"train": 480, "validation": 60, "test": 150}
+LARGER = {"extraction": 900, "citations": 900, "tools": 600}  # training rows of what takes more of them to learn
 Row = dict[str, object]
 
 
@@ -60,20 +62,24 @@ TASKS: dict[str, Callable[[random.Random, str, int], Row]] = {
     "classification": classification,
     "voice": voice,
     "summarization": summarization,
+    "extraction": reading_tasks.extraction,
+    "citations": reading_tasks.citations,
+    "tools": reading_tasks.tools,
 }
 
 
 def rows(task: str, split: str) -> list[Row]:
     """The rows of a split, each different from the others."""
     rng = random.Random(f"{SEED}:{task}:{split}")
+    size = LARGER.get(task, SIZES[split]) if split == "train" else SIZES[split]
     found: dict[str, Row] = {}
     place = 0
-    while len(found) < SIZES[split]:
+    while len(found) < size:
         row = TASKS[task](rng, split, place)
         found.setdefault(json.dumps(row, sort_keys=True), row)
         place += 1
-        if place > 100 * SIZES[split]:
-            raise RuntimeError(f"{task}: the frames of {split} do not make {SIZES[split]} different rows")
+        if place > 100 * size:
+            raise RuntimeError(f"{task}: the frames of {split} do not make {size} different rows")
     made = list(found.values())
     rng.shuffle(made)
     return made

@@ -67,7 +67,8 @@ def refuse_unfit(lines: Sequence[str], suites: Sequence[Suite], before: Rows | N
 def compare(before: Rows, after: Rows, gates: Sequence[Gate]) -> Compared:
     """All suites and metrics that both have, in pairs; p values adjusted by Holm's method for all of them."""
     from edgeft.evals import scores, statistics
-    from edgeft.evals.gates import change_of, measure, p_value_of, settle
+    from edgeft.evals.gates import settle
+    from edgeft.evals.measured import change_of, measure, p_value_of
 
     found: list[dict[str, Any]] = []
     named = set(scores.suite_names(before))

@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 
 from edgeft.cli.options import Command, base_option, json_option, merge_base_option, print_json
 
-_ONNX = {"backend", "builder", "device", "provider", "adapter_as", "layout"}
+_ONNX = {"backend", "builder", "device", "provider", "adapter_as", "layout", "check"}
 
 
 def _complete_types(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -103,6 +103,12 @@ def _pairs(ctx: click.Context, _: click.Parameter, values: tuple[str, ...]) -> l
     type=click.Choice(["genai", "transformers.js"]),
     help="ONNX: lay the files out as transformers.js looks for them too.",
 )
+@click.option(
+    "--check/--no-check",
+    "check",
+    default=None,
+    help="ONNX: compare the graph with the model on a built-in text before it is accepted (default).",
+)
 @click.option("--sizes", is_flag=True, help="Build nothing: say how large the file of each GGUF type would be.")
 @click.option("--out", type=click.Path(path_type=Path), help="The folder to write; it must not be there yet.")
 @json_option
@@ -125,7 +131,7 @@ def command(
     """
     from edgeft.cli.folders import adapter_of, base_folder, build, tell
 
-    options = {key: value for key, value in options.items() if value}
+    options = {key: value for key, value in options.items() if value or value is False}
     inputs = {"adapter": adapter_of(adapter)}
     sources = {"base": base_folder(base)} | ({"imatrix": imatrix} if imatrix else {})
     if sizes:

@@ -111,7 +111,7 @@ def export_of(path: Path) -> Artifact:
         return _of_kind(artifact.load(path), "gguf", "lora", "onnx")
     if path.is_file() and path.suffix == ".gguf":
         return _plain(path, "lora" if is_adapter(path) else "gguf")
-    if (path / "genai_config.json").is_file():
+    if (path / "genai_config.json").is_file() or ((path / "labels.json").is_file() and any(path.glob("*.onnx"))):
         return _plain(path, "onnx")
     raise ModelError("this is not an exported file", where=path, do="give a .gguf file, an ONNX folder, or an artifact")
 

@@ -43,10 +43,14 @@ def files_and_commands(artifacts: Mapping[str, Artifact], links: Mapping[str, Pa
     if "lora" in by_kind:
         yield from lora_commands(*by_kind["lora"], system)
     if "onnx" in by_kind:
-        yield from onnx_commands(by_kind["onnx"][1], system)
+        artifact, link = by_kind["onnx"]
+        labels = artifact.facts.get("task") == "classification"
+        yield from label_commands(link) if labels else onnx_commands(link, system)
     if "model" in by_kind:
         yield from model_commands(by_kind["model"][1], system)
     heads = [link for _, artifact, link in shipped if labels_of(artifact.path) is not None]
+    if any(artifact.facts.get("task") == "classification" for _, artifact, _ in shipped):
+        return
     whole = [link for _, artifact, link in shipped if artifact.kind != "lora" or artifact.facts.get("base_file")]
     whole = [link for link in whole if link not in heads]
     if heads:
@@ -147,6 +151,12 @@ def onnx_commands(folder: Path, system: str | None = None) -> Iterator[str]:
     yield "  while not generator.is_done():"
     yield "      generator.generate_next_token()"
     yield "  print(tokenizer.decode(generator.get_sequence(0)))"
+
+
+def label_commands(folder: Path) -> Iterator[str]:
+    yield ""
+    yield "A label for each text (pip install onnxruntime tokenizers numpy)"
+    yield f'  python {shlex.quote(str(folder / "run.py"))} "a text" "another text" --all'
 
 
 def model_commands(folder: Path, system: str | None = None) -> Iterator[str]:

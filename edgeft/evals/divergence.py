@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edgeft.evals import statistics
+from edgeft.evals import bootstrap, statistics
 from edgeft.evals.encoded import Encoded
+from edgeft.evals.estimate import Estimate
 from edgeft.progress import Listener, Progress, silent
 
 if TYPE_CHECKING:
@@ -159,12 +160,12 @@ def _intervals(rows: dict[str, list[NDArray[np.float64]]]) -> dict[str, list[flo
         "mean_kl": _pair(statistics.ratio(sums["kl"], tokens)),
         "top1_agreement": _pair(statistics.ratio(sums["same_top"], tokens)),
         "perplexity_ratio": _pair(rise.mapped(_exp)),
-        "p999_kl": statistics.resampled_rows(rows["kl"], lambda values: float(np.percentile(values, 99.9))),
+        "p999_kl": bootstrap.resampled_rows(rows["kl"], lambda values: float(np.percentile(values, 99.9))),
     }
     return {name: None if pair is None else [_rounded(bound) for bound in pair] for name, pair in found.items()}
 
 
-def _pair(found: statistics.Estimate) -> tuple[float, float] | None:
+def _pair(found: Estimate) -> tuple[float, float] | None:
     return None if found.low is None or found.high is None else (found.low, found.high)
 
 

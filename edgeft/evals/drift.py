@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from edgeft.errors import EdgeftError
-from edgeft.evals import recorded, statistics
+from edgeft.evals import recorded
 from edgeft.evals.divergence import Divergence, compare
 from edgeft.evals.encoded import Encoded, encode
-from edgeft.evals.statistics import Estimate
+from edgeft.evals.estimate import Estimate, scaled
 from edgeft.evals.suites import Case, builtin
 from edgeft.progress import Listener, silent
 from edgeft.runtimes.protocol import Runtime
@@ -75,5 +75,5 @@ def figures(drift: dict[str, Any]) -> dict[str, Estimate]:
     found = {}
     for name in FIGURES:
         low, high = part["intervals"][name] or (None, None)
-        found[f"drift.{name}"] = statistics.scaled(part[name], part["positions"], low, high)
+        found[f"drift.{name}"] = scaled(part[name], part["positions"], low, high)
     return found

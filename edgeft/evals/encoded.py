@@ -57,10 +57,8 @@ def of_expected(text: str, ids: Sequence[int], logprobs: Sequence[float]) -> dic
 def encode(runtime: Runtime, case: Case) -> Encoded:
     """A case as the runtime writes and reads it: see `encode_text`."""
     messages = list(case.messages)
-    prompt = runtime.render(messages, add_generation_prompt=True)
-    return encode_text(
-        runtime, case.id, prompt, runtime.render([*messages, {"role": "assistant", "content": case.expected}])
-    )
+    prompt = runtime.render(messages, add_generation_prompt=True, tools=case.tools)
+    return encode_text(runtime, case.id, prompt, runtime.render([*messages, case.turn], tools=case.tools))
 
 
 def encode_text(runtime: Runtime, name: str, text: str, whole: str) -> Encoded:

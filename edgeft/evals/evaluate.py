@@ -96,7 +96,7 @@ def _written(
     prompts = [turns(case) for case in suite.cases]
     encoded = []
     for case, prompt in zip(suite.cases, prompts, strict=True):
-        texts = (rendered(runtime, suite, prompt, answer) for answer in (None, case.expected))
+        texts = (rendered(runtime, suite, prompt, answer, case.tools) for answer in (None, case.turn))
         encoded.append(encode_text(runtime, case.id, *texts))
     started = time.perf_counter()
     answers: list[Completion | None] = [None] * len(encoded)
@@ -116,7 +116,9 @@ def _written(
     for case, prompt, item, answer, said in zip(suite.cases, prompts, encoded, answers, logprobs, strict=True):
         assert answer is not None
         row = _row(suite, case, prompt, item, answer)
-        row |= of_expected(case.expected, item.ids[item.start : item.end], said)
+        if case.calls:  # as the template writes it, which is what the model was taught to answer
+            row["expected"] = runtime.decode(item.ids[item.start : item.end])
+        row |= of_expected(row["expected"], item.ids[item.start : item.end], said)
         row["scores"] = {name: rounded(score(row)) for name, score in scorers.items()}
         rows.append(row)
         timing["generated_tokens"] += len(answer.ids)
@@ -179,7 +181,7 @@ def latency(
     asked = [suite for suite in suites if suite.kind == "generation"]
     questions = [(suite, case) for suite in asked for case in suite.cases]
     for suite, case in questions[:count]:
-        prompt = runtime.encode(rendered(runtime, suite, messages_of(suite)(case), None))
+        prompt = runtime.encode(rendered(runtime, suite, messages_of(suite)(case), None, case.tools))
         started = time.perf_counter()
         room = max(1, min(suite.max_tokens, runtime.context_length - len(prompt)))
         (answer,) = runtime.generate([prompt], max_tokens=room)

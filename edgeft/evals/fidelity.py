@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from edgeft.errors import EdgeftError
@@ -16,10 +17,10 @@ from edgeft.evals import statistics
 from edgeft.evals.awkward import STRINGS, Awkward
 from edgeft.evals.divergence import compare
 from edgeft.evals.encoded import common_prefix, encode
+from edgeft.evals.estimate import Estimate, scaled
 from edgeft.evals.gates import Check, required
 from edgeft.evals.questions import Case
 from edgeft.evals.scores import Row, as_json
-from edgeft.evals.statistics import Estimate
 from edgeft.progress import Listener, Progress, silent
 from edgeft.registry import Row as TableRow
 from edgeft.runtimes.protocol import Runtime
@@ -43,6 +44,9 @@ FIDELITY: dict[str, TableRow] = {
     "top1_agreement": TableRow("logits.all.top1_agreement", "share of positions with the same most likely token"),
     "mean_kl": TableRow("logits.all.mean_kl", "KL divergence from the trained model, nats per position"),
     "p999_kl": TableRow("logits.all.p999_kl", "99.9th percentile of that divergence over positions"),
+    "furthest_probability": TableRow(
+        "logits.all.furthest_probability", "of a classifier: how far a probability is from the trained one at most"
+    ),
     "perplexity_ratio": TableRow("logits.all.perplexity_ratio", "perplexity of the rows, file / trained model"),
     "same_answers": TableRow("answers.same_share", "share of greedy answers that are the trained model's"),
     "common_prefix": TableRow("answers.mean_common_prefix", "part of an answer, from its start, that is the same"),
@@ -58,7 +62,7 @@ def examine(
     listen: Listener = silent,
 ) -> dict[str, Any]:
     """All of fidelity.json but the answers. `logit_rows` of the cases (None is all) are compared by logits."""
-    rendering, tokens = _Tally(), _Tally()
+    rendering, tokens = Tally(), Tally()
     _text(reference, candidate, cases, (rendering, tokens), listen)
     awkward = _awkward(reference, candidate, rendering)
     result: dict[str, Any] = {
@@ -101,27 +105,27 @@ def _compare_stop_ids(reference: Runtime, candidate: Runtime, cases: Sequence[Ca
 
 
 def _text(
-    reference: Runtime, candidate: Runtime, cases: Sequence[Case], tallies: tuple[_Tally, _Tally], listen: Listener
+    reference: Runtime, candidate: Runtime, cases: Sequence[Case], tallies: tuple[Tally, Tally], listen: Listener
 ) -> None:
     """Count rendered conversations and their token ids, with and without the answer."""
     rendering, tokens = tallies
     for number, case in enumerate(cases, 1):
         question = list(case.messages)
-        whole = [*question, {"role": "assistant", "content": case.expected}]
+        whole, tools = [*question, case.turn], case.tools
         for messages, prompt in ((question, True), (whole, False)):
-            text = reference.render(messages, add_generation_prompt=prompt)
-            shown = _attempt(lambda m=messages, p=prompt: candidate.render(m, add_generation_prompt=p))  # type: ignore[misc]
+            text = reference.render(messages, add_generation_prompt=prompt, tools=tools)
+            shown = attempt(partial(candidate.render, messages, add_generation_prompt=prompt, tools=tools))
             rendering.add(case.id, text, shown)
-            tokens.add(case.id, reference.encode(text), _attempt(lambda t=text: candidate.encode(t)))  # type: ignore[misc]
+            tokens.add(case.id, reference.encode(text), attempt(lambda t=text: candidate.encode(t)))  # type: ignore[misc]
         listen(Progress(number, len(cases), "row", "rendering and token ids"))
 
 
-def _awkward(reference: Runtime, candidate: Runtime, rendering: _Tally) -> dict[str, Any]:
+def _awkward(reference: Runtime, candidate: Runtime, rendering: Tally) -> dict[str, Any]:
     """Token ids of awkward strings: bare, as a user's message, and as every turn of a conversation; how those render is
     counted with the other conversations. Differences in strings that are not required are listed apart, and so are
     bare strings that differ by the space before them only (see `_by_a_space`): a conversation begins with a special
     token."""
-    needed, optional = _Tally(), _Tally()
+    needed, optional = Tally(), Tally()
     spaced: list[str] = []
     for string in (*STRINGS, *_own_markers(reference)):
         tally = needed if string.required else optional
@@ -130,12 +134,12 @@ def _awkward(reference: Runtime, candidate: Runtime, rendering: _Tally) -> dict[
         forms = []
         for how, turns in (("as a message", [asked]), ("in a conversation", [asked, said, asked])):
             wrapped = reference.render(turns, add_generation_prompt=True)
-            shown = _attempt(lambda c=turns: candidate.render(c, add_generation_prompt=True))  # type: ignore[misc]
+            shown = attempt(lambda c=turns: candidate.render(c, add_generation_prompt=True))  # type: ignore[misc]
             name = f"{string.name} ({how})"
             rendering.add(name, wrapped, shown)
-            ids = (reference.encode(wrapped), _attempt(lambda t=wrapped: candidate.encode(t)))  # type: ignore[misc]
+            ids = (reference.encode(wrapped), attempt(lambda t=wrapped: candidate.encode(t)))  # type: ignore[misc]
             forms.append((name, *ids))
-        bare = (reference.encode(string.text), _attempt(lambda t=string.text: candidate.encode(t)))  # type: ignore[misc]
+        bare = (reference.encode(string.text), attempt(lambda t=string.text: candidate.encode(t)))  # type: ignore[misc]
         alike = all(mine == theirs for _, mine, theirs in forms)
         if bare[0] != bare[1] and alike and _by_a_space(candidate, string.text, bare[0]):
             spaced.append(string.name)
@@ -150,7 +154,7 @@ def _awkward(reference: Runtime, candidate: Runtime, rendering: _Tally) -> dict[
 def _by_a_space(candidate: Runtime, text: str, wanted: Sequence[int]) -> bool:
     """Whether the file gives the wanted ids of a bare text with a space before it. Llama 2's tokenizer puts one before
     a text, and none behind special tokens; GGUF can say both or neither, so the file does as in conversations."""
-    return bool(_attempt(lambda: candidate.encode(f" {text}")) == wanted)
+    return bool(attempt(lambda: candidate.encode(f" {text}")) == wanted)
 
 
 def _own_markers(reference: Runtime) -> list[Awkward]:
@@ -159,7 +163,7 @@ def _own_markers(reference: Runtime) -> list[Awkward]:
     return [Awkward("the model's own markers", f"see: {reference.render(turns)} and go on")]
 
 
-def _attempt(do: Callable[[], Any]) -> Any:
+def attempt(do: Callable[[], Any]) -> Any:
     """What the file's runtime gives, or why it refuses: a refusal is a difference, not the end of the examination."""
     try:
         return do()
@@ -167,7 +171,7 @@ def _attempt(do: Callable[[], Any]) -> Any:
         return f"{REFUSED}: {error.what}" if error.what else REFUSED
 
 
-class _Tally:
+class Tally:
     """Counts equal pairs, keeps the first differences with the place where they begin."""
 
     def __init__(self) -> None:
@@ -235,7 +239,7 @@ def compare_answers(reference_rows: Sequence[Row], rows: Sequence[Row]) -> dict[
         "same": int(sum(same)),
         "same_share": round(shares.value, 6),
         "mean_common_prefix": round(lengths.value, 6),
-        "intervals": {"same_share": _bounds(shares), "mean_common_prefix": _bounds(lengths)},
+        "intervals": {"same_share": bounds(shares), "mean_common_prefix": bounds(lengths)},
         "stopped": {
             "reference": int(sum(stopped[0])),
             "file": int(sum(stopped[1])),
@@ -244,7 +248,7 @@ def compare_answers(reference_rows: Sequence[Row], rows: Sequence[Row]) -> dict[
     }
 
 
-def _bounds(found: Estimate) -> list[float] | None:
+def bounds(found: Estimate) -> list[float] | None:
     low, high = found.low, found.high
     return None if low is None or high is None else [round(low, 6), round(high, 6)]
 
@@ -262,7 +266,7 @@ def figures(fidelity: dict[str, Any]) -> dict[str, Estimate]:
             value, n = float(place[last]), int(place.get("n", place.get("positions", 0)))
             none = (None, None) if "intervals" in place else (value, value)
             low, high = (place.get("intervals") or {}).get(last) or none
-            found[name] = statistics.scaled(value, n, low, high)
+            found[name] = scaled(value, n, low, high)
     return found
 
 
@@ -275,16 +279,18 @@ def requirements(fidelity: dict[str, Any], type_name: str) -> list[Check]:
     """What every file must have, whether or not a recipe asks: each check names its cause. `type_name` ("f16",
     "q4_k_m") says how near its logits must be."""
     return [
-        _equal("rendering equal", fidelity["rendering"], "the chat template in the file is not the one trained with"),
-        _equal("token ids equal", fidelity["tokens"], _tokenizer_cause(fidelity)),
-        _equal("token ids equal on awkward strings", fidelity["awkward"], _tokenizer_cause(fidelity)),
+        all_equal(
+            "rendering equal", fidelity["rendering"], "the chat template in the file is not the one trained with"
+        ),
+        all_equal("token ids equal", fidelity["tokens"], tokenizer_cause(fidelity)),
+        all_equal("token ids equal on awkward strings", fidelity["awkward"], tokenizer_cause(fidelity)),
         _stop_ids(fidelity["stop_ids"]),
         _stops(fidelity.get("answers", {"n": 0})),
         _logits(fidelity["logits"], precision_of(type_name)),
     ]
 
 
-def _equal(name: str, part: dict[str, Any], cause: str) -> Check:
+def all_equal(name: str, part: dict[str, Any], cause: str) -> Check:
     n, equal = part["n"], part["equal"]
     detail = f"{equal} of {n} are equal"
     if equal < n:
@@ -295,7 +301,7 @@ def _equal(name: str, part: dict[str, Any], cause: str) -> Check:
     return required(name, equal == n, detail, value=part["share"], n=n)
 
 
-def _tokenizer_cause(fidelity: dict[str, Any]) -> str:
+def tokenizer_cause(fidelity: dict[str, Any]) -> str:
     """Which part of the tokenizer it looks like, from the first difference."""
     differences = [*fidelity["tokens"]["differences"], *fidelity["awkward"]["differences"]]
     if not differences:

@@ -1,9 +1,11 @@
 """Judge gate lines on two evaluations of the same rows. Called by the `gate` stage (tuned against base), the `verify`
 stage (a file against the tuned model) and `edgeft eval --against`.
 
-A gate compares one figure with a limit: a level, or a drop or rise that is paired row by row. The figure's 95 %
-interval decides: wholly within the limit passes, wholly beyond it fails, anything else is undecided, and the recipe
-says what undecided means. The gates themselves are parsed by `edgeft.recipe`; here only their fields are read.
+A gate compares one figure with a limit: a level, or a drop or rise that is paired row by row (see `measured`). The
+figure's 95 % interval decides: wholly within the limit passes, wholly beyond it fails, anything else is undecided, and
+the recipe says what undecided means. Each way bounds one error at 2.5 %: `pass` (the default) how often a model within
+the limit is stopped, `fail` how often one beyond it ships; `estimate` bounds neither, at the limit it is a coin's toss.
+A figure without any interval (of one row) goes by the estimate where undecided would pass: that gate could never fail.
 
 Several gates at once: a model passes only when every gate does, so passing needs no correction (the intersection of
 tests holds the level of each). It fails when any gate does, so failing is corrected by Holm's method: a gate fails when
@@ -13,42 +15,19 @@ its p value against the limit, adjusted for all gates that were judged, is at mo
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-from edgeft.errors import InputError
-from edgeft.evals import power, scores, statistics
-from edgeft.evals.metrics import LOSS
-from edgeft.evals.statistics import Estimate
-from edgeft.registry import suggestion
+from edgeft.evals import scores, statistics
+from edgeft.evals.estimate import CONFIDENCE, Estimate, doubt
+from edgeft.evals.measured import Gate, Measured, measure
 
 Status = Literal["passed", "failed", "undecided"]
 Undecided = Literal["estimate", "pass", "fail"]
-TAIL = (1 - statistics.CONFIDENCE) / 2
+UNDECIDED: Undecided = "pass"  # unless the recipe says otherwise
+TAIL = (1 - CONFIDENCE) / 2
 _DIGITS = 9  # 0.95 - 0.92 is 0.03, whatever binary floating point says
-
-
-class Gate(Protocol):
-    """What is read of a parsed gate line (see `edgeft.recipe.gates.Gate`)."""
-
-    @property
-    def text(self) -> str: ...
-    @property
-    def suite(self) -> str | None: ...
-    @property
-    def metric(self) -> str: ...
-    @property
-    def op(self) -> str: ...
-    @property
-    def limit(self) -> float: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def relative(self) -> bool: ...
-    @property
-    def timed(self) -> bool: ...
-    def holds(self, figure: float) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -87,61 +66,11 @@ class Check:
         return found
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A gate's figure before it is judged. `needed` tells the rows that would decide it."""
-
-    gate: Gate
-    figure: Estimate
-    value: float
-    base: float | None = None
-    p_value: float | None = None
-    needed: int | None = None
-
-
-def measure(gate: Gate, rows: Sequence[scores.Row], base_rows: Sequence[scores.Row] | None) -> Measured:
-    """The figure of a gate on a suite. `base_rows` are only read by a drop or a rise; a `DataError` when rows do not
-    pair, an `InputError` when the suite has no such family."""
-    assert gate.suite is not None
-    chosen = scores.of_suite(rows, gate.suite)
-    if not chosen:
-        known = scores.suite_names(rows)
-        raise InputError(f"{gate.text!r}: nothing was evaluated on {gate.suite!r}", do=suggestion(gate.suite, known))
-    measured = scores.metrics_of(chosen)
-    if gate.metric not in measured:
-        what = f"{gate.text!r}: {gate.suite!r} has no {gate.metric}"
-        raise InputError(what, do=suggestion(gate.metric, measured))
-    value = _level(chosen, gate.metric)
-    if gate.kind == "level":
-        return Measured(gate, value, value.value, needed=_needed(gate, value, chosen, None, value.value))
-    if base_rows is None:
-        raise ValueError(f"{gate.text!r} needs a baseline")
-    pairs = scores.pair(scores.of_suite(base_rows, gate.suite), chosen, gate.text)
-    before, after = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    base = _level(before, gate.metric)
-    change = change_of(before, after, gate.metric, gate.relative, base.value)
-    figure = change.mapped(_minus) if gate.kind == "drop" else change
-    needed = _needed(gate, figure, after, before, base.value)
-    return Measured(gate, figure, value.value, base.value, p_value_of(before, after, gate.metric), needed)
-
-
-def measure_figure(gate: Gate, figures: Mapping[str, Estimate]) -> Measured:
-    """A figure that needs no suite, by its name: of fidelity, of the probe, or a time."""
-    found = figures[gate.metric]
-    return Measured(gate, found, found.value, needed=power.for_estimate(found, gate.limit))
-
-
-def measure_latency(gate: Gate, seconds: Sequence[float], share: float) -> Measured:
-    """A percentile of the seconds that single answers took."""
-    found = statistics.percentile(seconds, share)
-    return Measured(gate, found, found.value, needed=power.for_percentile(seconds, share, gate.limit))
-
-
-def settle(measured: Sequence[Measured], *, undecided: Undecided = "estimate") -> list[Check]:
+def settle(measured: Sequence[Measured], *, undecided: Undecided = UNDECIDED) -> list[Check]:
     """All gates of one verdict, judged together (see the top of this file)."""
     alone = [_alone(item) for item in measured]
     p_limits = [
-        statistics.doubt(item.figure, item.gate.limit) if status == "failed" and item.figure.at else None
+        doubt(item.figure, item.gate.limit) if status == "failed" and item.figure.at else None
         for item, status in zip(measured, alone, strict=True)
     ]
     judged = sum(item.figure.at is not None for item in measured)
@@ -165,7 +94,7 @@ def judge(
     rows: Sequence[scores.Row],
     base_rows: Sequence[scores.Row] | None,
     *,
-    undecided: Undecided = "estimate",
+    undecided: Undecided = UNDECIDED,
 ) -> Check:
     """One gate on a suite, alone."""
     return settle([measure(gate, rows, base_rows)], undecided=undecided)[0]
@@ -190,66 +119,6 @@ def _word(passed: bool) -> Status:
     return "passed" if passed else "failed"
 
 
-def _minus(value: float) -> float:
-    return 0.0 - value  # 0 - x, because -0.0 reads "-0"
-
-
-def _level(rows: Sequence[scores.Row], metric: str) -> Estimate:
-    if metric == LOSS:
-        return statistics.ratio(*scores.losses(rows))
-    return scores.level(rows, metric)
-
-
-def _scores(rows: Sequence[scores.Row], metric: str) -> list[float]:
-    return [float(row["scores"][metric]) for row in rows]
-
-
-def change_of(
-    before: Sequence[scores.Row], after: Sequence[scores.Row], metric: str, relative: bool = False, base: float = 0.0
-) -> Estimate:
-    """after - before of paired rows; as a share of `base` when relative."""
-    if relative and base == 0:
-        value = _level(after, metric).value
-        return Estimate(math.copysign(math.inf, value) if value else 0.0, len(after), None, None)
-    if metric == LOSS:
-        return statistics.paired_ratio_difference(scores.losses(before), scores.losses(after), relative=relative)
-    whole = scores.change(before, after, metric, relative=relative)
-    if whole is not None:
-        return whole
-    first, second = _scores(before, metric), _scores(after, metric)
-    if relative:
-        return statistics.relative_difference(first, second)
-    return statistics.paired_difference(first, second)
-
-
-def p_value_of(before: Sequence[scores.Row], after: Sequence[scores.Row], metric: str) -> float | None:
-    """Two-sided p value that paired rows do not differ: McNemar's exact one for 0/1 scores, else by permutation; None
-    for losses of different tokens."""
-    if metric == LOSS:
-        (first, tokens), (second, others) = scores.losses(before), scores.losses(after)
-        return statistics.permutation(first, second) if tokens == others else None  # the same tokens, or no pairs
-    one, other = _scores(before, metric), _scores(after, metric)
-    if statistics.is_binary(one) and statistics.is_binary(other):
-        return statistics.mcnemar(one, other)
-    return statistics.permutation(one, other)
-
-
-def _needed(
-    gate: Gate, figure: Estimate, rows: Sequence[scores.Row], before: Sequence[scores.Row] | None, base: float
-) -> int | None:
-    """The rows that would tell: by the test that judged the gate."""
-    if gate.metric != LOSS:
-        after = _scores(rows, gate.metric)
-        if before is None and statistics.is_binary(after):
-            return power.for_proportion(figure.value, gate.limit)
-        first = _scores(before, gate.metric) if before is not None else []
-        if first and statistics.is_binary(first) and statistics.is_binary(after) and base:
-            won, lost = statistics.discordant(first, after)
-            limit = gate.limit * (base if gate.relative else 1.0)
-            return power.for_paired(won, lost, len(after), -limit if gate.kind == "drop" else limit)
-    return power.for_estimate(figure, gate.limit)
-
-
 def status_of(gate: Gate, figure: Estimate) -> Status:
     """Where the interval lies: all of it within the limit, none of it, or both sides; a missing bound is anywhere."""
     low = -math.inf if figure.low is None else figure.low
@@ -272,6 +141,8 @@ def _checked(
     item: Measured, status: Status, p_limit: float | None, undecided: Undecided, together: int | None
 ) -> Check:
     gate, figure = item.gate, item.figure
+    if undecided == "pass" and figure.low is None and figure.high is None:
+        undecided = "estimate"
     by_policy = {"estimate": gate.holds(round(figure.value, _DIGITS)), "pass": True, "fail": False}[undecided]
     passed = by_policy if status == "undecided" else status == "passed"
     needed = item.needed if status == "undecided" else None
@@ -320,8 +191,8 @@ def _detail(
     text += "; too few rows to tell" if not together else ""
     text += _advice(item, needed)
     verdict = "passes" if passed else "fails"
-    by = "by the estimate" if undecided == "estimate" else "as the recipe says of undecided gates"
-    return f"{text}, {verdict} {by}"
+    by = "by the estimate" if undecided == "estimate" else f"(undecided: {undecided})"
+    return f"{text}, so it {verdict} {by}"
 
 
 def _advice(item: Measured, needed: int | None) -> str:

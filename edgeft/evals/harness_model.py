@@ -61,7 +61,7 @@ def as_model(runtime: Runtime, on_done: Callable[[float], None]) -> Any:
                 whole = [*context, *continuation][-(runtime.context_length + 1) :]
                 asked.append((whole[: -len(continuation)], continuation))
             found = runtime.loglikelihoods(asked, on_done=on_done)
-            return [(sum(said.logprobs), said.greedy) for said in found]
+            return [(_added(said.logprobs), said.greedy) for said in found]
 
         def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
             cut = [
@@ -69,7 +69,7 @@ def as_model(runtime: Runtime, on_done: Callable[[float], None]) -> Any:
                 for request in requests
             ]
             found = iter(runtime.loglikelihoods([window for text in cut for window in text], on_done=on_done))
-            return [sum(sum(next(found).logprobs) for _ in text) for text in cut]
+            return [sum(_added(next(found).logprobs) for _ in text) for text in cut]
 
         def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
             answers = [""] * len(requests)
@@ -95,3 +95,11 @@ def as_model(runtime: Runtime, on_done: Callable[[float], None]) -> Any:
             return answers
 
     return Model()
+
+
+def _added(logprobs: Sequence[float]) -> float:
+    """Log probabilities of tokens as the harness's `hf` model adds them, in torch's float32: of a thousand tokens that
+    is a few units in the seventh digit from their sum, and its figures are what ours are compared with."""
+    import torch
+
+    return float(torch.tensor(logprobs, dtype=torch.float32).sum())

@@ -97,8 +97,9 @@ def _encoded(runtime: Runtime, suite: Suite, case: Case, prompt: list[Message]) 
                 raise InputError(f"the row {case.id!r} has {len(ids)} tokens, which {runtime.name} cannot compare")
             found.append(Encoded(ids[:1], ids, 1, len(ids)))
         return found
-    text = rendered(runtime, suite, prompt, None)
-    return [encode_text(runtime, case.id, text, rendered(runtime, suite, prompt, choice)) for choice in case.choices]
+    text = rendered(runtime, suite, prompt, None, case.tools)
+    wholes = (rendered(runtime, suite, prompt, choice, case.tools) for choice in case.choices)
+    return [encode_text(runtime, case.id, text, whole) for whole in wholes]
 
 
 def _beginning(runtime: Runtime) -> list[int]:

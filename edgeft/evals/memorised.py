@@ -15,9 +15,9 @@ from typing import Any
 from edgeft.errors import DataError
 from edgeft.evals import statistics
 from edgeft.evals.encoded import Encoded, encode
+from edgeft.evals.estimate import Estimate
 from edgeft.evals.evaluate import answer_losses, batches
 from edgeft.evals.questions import Case
-from edgeft.evals.statistics import Estimate
 from edgeft.progress import Listener, Progress, silent
 from edgeft.runtimes.protocol import Runtime
 

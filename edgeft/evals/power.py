@@ -12,7 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from edgeft.evals.statistics import CONFIDENCE, Estimate, tango_variance
+from edgeft.evals.estimate import CONFIDENCE, Estimate
+from edgeft.evals.statistics import tango_variance
 
 POWER = 0.8
 MOST = 10_000_000  # above it the estimate is at the limit for all that anybody will measure

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from edgeft.evals.questions import Case
+from edgeft.evals.questions import Case, said
 from edgeft.evals.suites import Suite
 from edgeft.runtimes.protocol import Message, Runtime
 
@@ -24,7 +25,7 @@ def messages_of(suite: Suite) -> Callable[[Case], list[Message]]:
 
     def build(case: Case) -> list[Message]:
         examples = [shot for shot in drawn if asking.shots or shot.id != case.id][: asking.few_shot]
-        turns = [turn for shot in examples for turn in _without_system([*shot.messages, _said(shot.expected)])]
+        turns = [turn for shot in examples for turn in _without_system([*shot.messages, shot.turn])]
         own = list(case.messages)
         system = [turn for turn in own if turn["role"] == "system"]
         if not system and asking.system is not None:
@@ -38,16 +39,19 @@ def _without_system(turns: Sequence[Message]) -> list[Message]:
     return [turn for turn in turns if turn["role"] != "system"]
 
 
-def _said(text: str) -> Message:
-    return {"role": "assistant", "content": text}
-
-
-def rendered(runtime: Runtime, suite: Suite, messages: Sequence[Message], answer: str | None) -> str:
-    """The prompt as text, or (with an `answer`) prompt and answer. Without a chat template: each turn a line, an empty
-    line behind each answer."""
+def rendered(
+    runtime: Runtime,
+    suite: Suite,
+    messages: Sequence[Message],
+    answer: Message | str | None,
+    tools: Sequence[Any] = (),
+) -> str:
+    """The prompt as text, or (with an `answer`) prompt and answer; `tools` that the model may call. Without a chat
+    template: each turn a line, an empty line behind each answer."""
+    if isinstance(answer, str):
+        answer = said(answer)
     if suite.asking.chat:
-        if answer is None:
-            return runtime.render(list(messages), add_generation_prompt=True)
-        return runtime.render([*messages, _said(answer)])
+        turns = list(messages) if answer is None else [*messages, answer]
+        return runtime.render(turns, add_generation_prompt=answer is None, tools=tools)
     text = "".join(turn["content"] + ("\n\n" if turn["role"] == "assistant" else "\n") for turn in messages)
-    return text if answer is None else text + answer
+    return text if answer is None else text + answer["content"]

@@ -12,13 +12,27 @@ from edgeft.runtimes.protocol import Message
 @dataclass(frozen=True)
 class Case:
     """One question: the conversation so far, the answer that is expected next, and the family it belongs to. `choices`:
-    the answers to choose from (of pairs, the better one first); a text whose perplexity is asked has no messages."""
+    the answers to choose from (of pairs, the better one first); a text whose perplexity is asked has no messages.
+    `tools` are offered to the model (descriptions, as chat templates take them); `calls`: those that the expected turn
+    makes besides or instead of its text."""
 
     id: str
     messages: tuple[Message, ...]
     expected: str
     group: str = ""
     choices: tuple[str, ...] = ()
+    tools: tuple[Any, ...] = ()
+    calls: tuple[Any, ...] = ()
+
+    @property
+    def turn(self) -> Message:
+        """The turn that is expected, as chat templates take it."""
+        return said(self.expected) | ({"tool_calls": list(self.calls)} if self.calls else {})
+
+
+def said(text: str) -> Message:
+    """A text as the assistant's turn."""
+    return {"role": "assistant", "content": text}
 
 
 def case_of(row: Mapping[str, Any], kind: str, identity: str) -> Case:
@@ -26,7 +40,8 @@ def case_of(row: Mapping[str, Any], kind: str, identity: str) -> Case:
     group = str(row.get("group", ""))
     if kind == "generation":
         *prompt, last = _conversation(row)
-        return Case(identity, tuple(prompt), last["content"], group)
+        calls = tuple(last.get("tool_calls") or ())
+        return Case(identity, tuple(prompt), last["content"], group, tools=_tools(row), calls=calls)
     if kind == "perplexity":
         text = row.get("text")
         if not isinstance(text, str) or not text:
@@ -41,7 +56,7 @@ def case_of(row: Mapping[str, Any], kind: str, identity: str) -> Case:
             raise ValueError("both sides of the pair are the same")
         # Rows of a dataset artifact carry the answered conversation as "messages" beside their "prompt".
         asking = {key: value for key, value in row.items() if key != "messages" or not row.get("prompt")}
-        return Case(identity, _question(asking, optional=True), good, group, (good, bad))
+        return Case(identity, _question(asking, optional=True), good, group, (good, bad), _tools(row))
     choices = row.get("choices")
     if not isinstance(choices, list) or len(choices) < 2 or not all(isinstance(c, str) and c for c in choices):
         raise ValueError("a row needs at least two texts under 'choices'")
@@ -50,7 +65,15 @@ def case_of(row: Mapping[str, Any], kind: str, identity: str) -> Case:
         answer = choices[answer]
     if answer not in choices:
         raise ValueError("'answer' must be one of the choices, or its number from 0")
-    return Case(identity, _question(row), answer, group, tuple(choices))
+    return Case(identity, _question(row), answer, group, tuple(choices), _tools(row))
+
+
+def _tools(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a row offers to be called: a list of descriptions, or none."""
+    tools = row.get("tools") or []
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+        raise ValueError("'tools' must be a list of objects")
+    return tuple(tools)
 
 
 def _conversation(row: Mapping[str, Any]) -> list[Message]:

@@ -7,15 +7,16 @@ that judge and the report.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import DataError
+from edgeft.evals import bootstrap, statistics
 from edgeft.evals import metrics as metric_table
-from edgeft.evals import statistics
+from edgeft.evals.estimate import CONFIDENCE, Estimate, estimate
 from edgeft.evals.metrics import LOSS
-from edgeft.evals.statistics import Estimate
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -155,6 +156,15 @@ def level(rows: Sequence[Row], metric: str) -> Estimate:
     return statistics.mean([row["scores"][metric] for row in rows])
 
 
+def value_of(rows: Sequence[Row], metric: str) -> float:
+    """The value of `level`, without its interval."""
+    if metric == LOSS:
+        nats, tokens = losses(rows)
+        return math.fsum(nats) / math.fsum(tokens)
+    corpus = metric_table.corpus(metric)
+    return math.fsum(row["scores"][metric] for row in rows) / len(rows) if corpus is None else corpus(rows)
+
+
 def change(before: Sequence[Row], after: Sequence[Row], metric: str, *, relative: bool = False) -> Estimate | None:
     """after - before of a metric that is no mean of its rows' scores, the rows paired (as a share of `before` when
     relative); None for a metric that is one."""
@@ -177,7 +187,7 @@ def _resampled(n: int, statistic: Callable[[Sequence[int]], float]) -> Estimate:
     value = statistic(range(n))
     if n < 2:
         return Estimate(value, n, None, None)
-    random = np.random.default_rng(statistics.SEED)
+    random = np.random.default_rng(bootstrap.SEED)
     resamples = max(99, min(999, _READ_ROWS // n))
     drawn = np.array([statistic(random.integers(0, n, n).tolist()) for _ in range(resamples)])
 
@@ -186,7 +196,7 @@ def _resampled(n: int, statistic: Callable[[Sequence[int]], float]) -> Estimate:
         low, high = np.percentile(drawn, [tail, 100 - tail])
         return float(low), float(high)
 
-    return statistics.estimate(value, n, at, statistics.CONFIDENCE, finest=1 / (resamples + 1))
+    return estimate(value, n, at, CONFIDENCE, finest=1 / (resamples + 1))
 
 
 def losses(rows: Sequence[Row]) -> tuple[list[float], list[float]]:

@@ -115,17 +115,6 @@ def cases_of(name: str, rows: Iterable[Mapping[str, Any]], kind: str = "generati
     return cases
 
 
-def from_jsonl(
-    name: str,
-    path: Path,
-    *,
-    metrics: Sequence[str],
-    **wanted: Any,
-) -> Suite:
-    """A suite of a user's JSONL file (see `from_rows`). `DataError` with file:line for what cannot be read."""
-    return from_rows(name, read_objects(path), metrics=metrics, **wanted)
-
-
 def builtin(
     name: str,
     ref: str,

@@ -28,7 +28,11 @@ EXPORTS: dict[str, Row] = {
     "lora": Row(
         "edgeft.exporters.gguf.lora:export", "the adapter alone, as GGUF beside a shared base file", extra="gguf"
     ),
-    "onnx": Row("edgeft.exporters.onnx.decoder:export", "a folder for ONNX Runtime generate()", extra="onnx"),
+    "onnx": Row(
+        "edgeft.exporters.onnx.export:export",
+        "a folder for ONNX Runtime: what writes, or what gives labels",
+        extra="onnx",
+    ),
 }
 
 

@@ -19,11 +19,18 @@ from edgeft.exporters.origin import origin_of
 from edgeft.models.identity import read_training
 
 
-def front_matter(source: ExportSource, relation: str, tags: Sequence[str], library: str | None = None) -> Iterator[str]:
+def front_matter(
+    source: ExportSource,
+    relation: str,
+    tags: Sequence[str],
+    library: str | None = None,
+    pipeline: str = "text-generation",
+) -> Iterator[str]:
     """The lines of the YAML block. Every value is a JSON text, which YAML reads as what it says.
 
     relation  what the file is to its base, as hubs name it: finetune, quantized, adapter
     library   what opens it, as hubs name it; left out when the files alone say so
+    pipeline  what it does, as hubs name it
     """
     origin = origin_of(source)
     yield "---"
@@ -38,7 +45,7 @@ def front_matter(source: ExportSource, relation: str, tags: Sequence[str], libra
         yield f"datasets: {as_json(named)}"
     if library:
         yield f"library_name: {library}"
-    yield "pipeline_tag: text-generation"
+    yield f"pipeline_tag: {pipeline}"
     yield f"tags: {as_json(list(tags))}"
     yield "---"
     yield ""

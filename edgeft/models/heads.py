@@ -7,6 +7,7 @@ Reads JSON and the header of a safetensors file, imports nothing heavy. Used by 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ from edgeft.models.identity import read_training
 
 HEADS = ("score", "classifier")  # where transformers puts the head of a sequence classifier
 REWARD = ("reward",)  # the labels of the head that `objective: reward` trains
+# What may stand between the body of an encoder and its head: a checkpoint of a language model often lacks it.
+_BEFORE = ("pooler", "head")
+# Encoders whose positions are counted from the padding token's id on, so that the table has rows that no text reaches.
+_OFFSET = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text", "longformer", "mpnet")
 _CONFIG, _ADAPTER, _WEIGHTS = "config.json", "adapter_config.json", "adapter_model.safetensors"
 
 
@@ -40,11 +45,30 @@ def labels_of(folder: Path) -> tuple[str, ...] | None:
     return tuple(str(names[key]) for key in sorted(names, key=int))
 
 
+def head_module(name: str) -> str | None:
+    """The module of the head that a weight belongs to ("bert.pooler" of "bert.pooler.dense.weight", "classifier" of
+    "classifier.out_proj.bias"); None for a weight of the body."""
+    parts = name.split(".")
+    for at, part in enumerate(parts[:2]):
+        if part in (*HEADS, *_BEFORE):
+            return ".".join(parts[: at + 1])
+    return None
+
+
+def longest(config: Mapping[str, Any]) -> int | None:
+    """Tokens that a text may have at most, by a model's config; None when it does not say."""
+    most = config.get("max_position_embeddings")
+    if not isinstance(most, int) or most < 1:
+        return None
+    return most - int(config.get("pad_token_id") or 0) - 1 if config.get("model_type") in _OFFSET else most
+
+
 def _rows_of_head(path: Path) -> int:
-    """How many labels the head in an adapter's file has."""
+    """How many labels the head in an adapter's file has; RoBERTa's head has two layers, `dense` and `out_proj`."""
     for name, shape in _shapes(path).items():
         module, _, kind = name.rpartition(".")
-        if kind == "weight" and module.removesuffix(".modules_to_save").rpartition(".")[2] in HEADS and shape:
+        module = module.removesuffix(".modules_to_save").removesuffix(".out_proj")
+        if kind == "weight" and module.rpartition(".")[2] in HEADS and shape:
             return int(shape[0])
     raise ModelError("the adapter says that it is a classifier and holds no head", where=path)
 

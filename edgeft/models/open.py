@@ -16,7 +16,7 @@ from edgeft import extras
 from edgeft.errors import MissingError, ModelError
 from edgeft.models import base as bases
 from edgeft.models.adapters import attach
-from edgeft.models.heads import HEADS, labels_of
+from edgeft.models.heads import head_module, labels_of
 from edgeft.models.identity import check_same_base, is_whole_model, read_training
 from edgeft.models.quiet import quiet
 from edgeft.models.tokenizer import first_line
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _DENSE_BYTES = 8 << 30  # on CPU, dequantized weights up to this many bytes (float32) are kept instead of their 4 bits
 DTYPES = ("float32", "bfloat16", "float16")
+# What stays out of 4 bits in a classifier, as transformers matches names: the head, and an encoder's pooler before it.
+_WHOLE = ("score", "classifier", "pooler", "head", r".*\.pooler")
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,7 @@ def _load(folder: Path, device: str, dtype: str, how: Quantization | None, label
             bnb_4bit_quant_type=how.quant_type,
             bnb_4bit_use_double_quant=how.double_quant,
             bnb_4bit_compute_dtype=torch_dtype,
+            llm_int8_skip_modules=list(_WHOLE) if labels is not None else None,
         )
     try:
         with quiet():
@@ -195,18 +198,22 @@ def _load(folder: Path, device: str, dtype: str, how: Quantization | None, label
 
 
 def _start_head(model: Any, report: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Give a head that the checkpoint lacks values of its own, always the same; the report without it."""
+    """Give a head that the checkpoint lacks values of its own, always the same; the report without it. The model says
+    in `edgeft_started` which modules of it began so."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
     missing = set(report.get("missing_keys") or ())
-    heads = {name for name in missing if name.partition(".")[0] in HEADS}
+    heads = {name for name in missing if head_module(name)}
     for name in sorted(heads):
         parameter = model.get_parameter(name)
         start = torch.zeros(parameter.shape)
         if parameter.dim() > 1:
             start.normal_(0.0, 0.02, generator=generator)
+        elif name.endswith(".weight"):  # of a norm
+            start.fill_(1.0)
         parameter.data.copy_(start)
+    model.edgeft_started = tuple(sorted({head_module(name) for name in heads}))
     if model.config.get_text_config().pad_token_id is None:
         model.config.get_text_config().pad_token_id = 0
     return {**report, "missing_keys": missing - heads, "unexpected_keys": []}

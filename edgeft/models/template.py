@@ -20,14 +20,16 @@ from edgeft.template_date import strftime_now
 
 def render(
     template: str,
-    messages: Sequence[Mapping[str, str]],
+    messages: Sequence[Mapping[str, Any]],
     *,
     add_generation_prompt: bool = False,
+    tools: Sequence[Any] = (),
     variables: Mapping[str, Any] | None = None,
     where: str = "",
 ) -> str:
-    """The conversation as `template` writes it. `variables` are the special tokens by name ("bos_token", "eos_token"),
-    and what else a template may ask for by name (another `strftime_now`).
+    """The conversation as `template` writes it, `tools` (descriptions as JSON objects) offered. `variables` are the
+    special tokens by name ("bos_token", "eos_token"), and what else a template may ask for by name (another
+    `strftime_now`).
 
     Raises `ModelError` when the template is broken, is refused by the sandbox, or itself refuses the conversation.
     """
@@ -37,7 +39,7 @@ def render(
         return str(
             _compile(template).render(
                 messages=[dict(message) for message in messages],
-                tools=None,
+                tools=list(tools) or None,
                 documents=None,
                 add_generation_prompt=add_generation_prompt,
                 **(variables or {}),

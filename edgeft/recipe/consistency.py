@@ -11,9 +11,12 @@ from edgeft.recipe.consistency_of_training import training_faults
 from edgeft.recipe.names import (
     BUILTIN_ROWS,
     EXPORTS,
+    FIDELITY,
+    FIDELITY_OF_LABELS,
     KIND_METRICS,
     LABELLED,
     NEED_IMATRIX,
+    ONNX_OF_LABELS,
     PLAIN_GGUF,
     PROBE,
     SPLITS,
@@ -27,12 +30,13 @@ _OF_LABELS = {"rows", "type", "kind", "metrics", "limit"}  # what a suite of lab
 _SHARDS = re.compile(r"^[1-9][0-9]*(\.[0-9]+)? ?[KMG]B$", re.IGNORECASE)
 _QUANTIZED = ("imatrix", "tensor_types", "token_embedding_type", "output_tensor_type", "max_shard_size", "quantizer")
 _ONNX = ("backend", "builder", "device", "provider", "adapter", "layout", "max_length")
+_OF_HEADS = {"block_size", "symmetric", "accuracy_level", "embeddings", "layout", "max_length"}
 _OF_OPTIMUM = {"backend", "block_size", "accuracy_level", "max_length"}
 _SCALES = ("block_size", "symmetric", "accuracy_level", "algorithm")
 _OPTIONS: dict[str, tuple[str, ...]] = {
     **{name: ("with_base",) for name in EXPORTS if name.startswith("lora-")},
     **dict.fromkeys(("onnx-fp32", "onnx-fp16", "onnx-bf16"), _ONNX),
-    "onnx-int8": (*_SCALES, *_ONNX),
+    "onnx-int8": (*_SCALES, "embeddings", *_ONNX),
     "onnx-int4": (*_SCALES, "head", "layers", "embeddings", *_ONNX),
     **{name: ("max_shard_size",) if name in PLAIN_GGUF else _QUANTIZED for name in EXPORTS if name.startswith("gguf-")},
 }
@@ -165,6 +169,13 @@ def _unmeasured(recipe: Recipe, gate: gates.Gate) -> tuple[str, str] | None:
         return None
     if gate.timed and recipe.train.objective == "reward":
         return "a reward model writes no answers, so there is no time to measure", "leave it out"
+    if gate.scope is not None and gate.metric in FIDELITY:
+        labelled = recipe.train.objective == LABELLED
+        if labelled and gate.metric not in FIDELITY_OF_LABELS:
+            do = f"of a head for labels are measured {', '.join(FIDELITY_OF_LABELS)}"
+            return f"a head for labels has no {gate.metric}", do
+        if not labelled and gate.metric == FIDELITY_OF_LABELS[-1]:
+            return f"{gate.metric} is measured of a head for labels", "gate mean_kl or top1_agreement"
     if gate.metric == "tokens_per_second" and recipe.train.objective == LABELLED:
         return "a head for labels writes no tokens", "judge its p95_latency"
     if gate.timed or gate.metric in ("same_answers", "common_prefix"):
@@ -211,6 +222,11 @@ def _export(recipe: Recipe) -> Iterator[RecipeError]:
                 where = recipe.location_of(f"export.{name}.{key}")
                 do = "leave it out, or write backend: genai"
                 yield RecipeError(f"{name} has no option {key!r} with backend: optimum", where=where, do=do)
+        if recipe.train.objective == LABELLED and name in ONNX_OF_LABELS:
+            for key in sorted({*options.model_dump(exclude_none=True)} & {*(known or ())} - _OF_HEADS):
+                where = recipe.location_of(f"export.{name}.{key}")
+                do = f"leave it out; its options: {', '.join(sorted(_OF_HEADS & {*(known or ())}))}"
+                yield RecipeError(f"{name} has no option {key!r} with a head for labels", where=where, do=do)
         yield from _gguf(recipe, name, options)
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from edgeft.errors import RecipeError
-from edgeft.recipe.names import HEADS, SMOOTHED
+from edgeft.recipe.names import HEADS, LABELLED, ONNX_OF_LABELS, SMOOTHED
 from edgeft.recipe.schema import Phase, Recipe
 
 _MOVING = ("pissa", "olora")
@@ -179,8 +179,15 @@ def _shipped(recipe: Recipe) -> Iterator[RecipeError]:
     if recipe.has_head:
         do = "the adapter itself opens in peft; leave this out"
         for name in recipe.export:
+            if train.objective == LABELLED and name in ONNX_OF_LABELS:
+                continue
             what = f"{name} ships a language model; {train.objective} puts a head on it"
-            yield RecipeError(what, where=recipe.location_of(f"export.{name}"), do=do)
+            other = f"such a head ships as {', '.join(ONNX_OF_LABELS)}" if train.objective == LABELLED else do
+            yield RecipeError(what, where=recipe.location_of(f"export.{name}"), do=other)
+        if recipe.merge.merge_base == "auto" and not recipe.merge.write:
+            what = f"merge_base: auto compares answers; {train.objective} trains a head, which writes none"
+            where = recipe.location_of("merge.merge_base")
+            yield RecipeError(what, where=where, do="choose dequantized or pristine, or leave it out")
         if recipe.merge.write:
             what = f"merge: asks a language model; {train.objective} puts a head on it"
             yield RecipeError(what, where=recipe.location_of("merge"), do=do)

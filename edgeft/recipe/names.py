@@ -66,6 +66,7 @@ Metric = Literal[
     "json_match",
     "json_valid",
     "json_fields",
+    "tool_calls",
     "token_f1",
     "rouge1",
     "rouge2",
@@ -109,10 +110,14 @@ FIDELITY: tuple[str, ...] = (
     "top1_agreement",
     "mean_kl",
     "p999_kl",
+    "furthest_probability",
     "perplexity_ratio",
     "same_answers",
     "common_prefix",
 )
+
+# Those of them that are measured of a head for labels; the last one of nothing else.
+FIDELITY_OF_LABELS: tuple[str, ...] = ("token_ids_equal", "top1_agreement", "mean_kl", "furthest_probability")
 
 # What `probe` measures of every tune: how far it moved from the base, what it learnt by heart.
 PROBE: tuple[str, ...] = (
@@ -199,6 +204,7 @@ ExportName = Literal[
     "onnx-int4",
 ]
 EXPORTS: tuple[str, ...] = get_args(ExportName)
+ONNX_OF_LABELS: tuple[str, ...] = ("onnx-fp32", "onnx-fp16", "onnx-int8", "onnx-int4")  # ship a head for labels
 # GGUF exports that are not quantized, and those that cannot be made without an importance matrix.
 PLAIN_GGUF: tuple[str, ...] = ("gguf-f32", "gguf-f16", "gguf-bf16")
 NEED_IMATRIX: tuple[str, ...] = (

@@ -236,7 +236,9 @@ class GateSection(Section):
 
     checks: list[Text] = Field([], description="lines such as `task.exact_match >= 0.90`")
     undecided: Literal["estimate", "pass", "fail"] = Field(
-        "estimate", description="what a check with too few rows to tell does: go by the estimate, pass, or fail"
+        "pass",
+        description="what a check with too few rows to tell does: pass (what is told of it stops nothing), fail (only "
+        "what is proven ships), or go by the estimate",
     )
 
 

@@ -40,17 +40,19 @@ def complete(artifacts: Artifacts) -> dict[str, str]:
 
 def with_figures(card: str, name: str, summary: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     """A card with `model-index` in its YAML block (a new block when it has none) and a table of the same figures."""
-    results = [_result(suite, metrics) for suite, metrics in summary.items() if "/" not in suite and metrics]
-    index = json.dumps([{"name": name, "results": results}], ensure_ascii=False)
-    line = f"model-index: {index}\n"
     front = re.match(r"---\n(.*?)^---\n", card, re.DOTALL | re.MULTILINE)
     head, body = (front[1], card[front.end() :]) if front else ("", card)
+    labels = "pipeline_tag: text-classification" in head
+    whole = [(suite, metrics) for suite, metrics in summary.items() if "/" not in suite and metrics]
+    results = [_result(suite, metrics, labels) for suite, metrics in whole]
+    index = json.dumps([{"name": name, "results": results}], ensure_ascii=False)
+    line = f"model-index: {index}\n"
     return f"---\n{head}{line}---\n{body.rstrip()}\n\n{_table(summary)}"
 
 
-def _result(suite: str, metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _result(suite: str, metrics: Mapping[str, Mapping[str, Any]], labels: bool) -> dict[str, Any]:
     return {
-        "task": {"type": "text-generation"},
+        "task": {"type": "text-classification" if labels else "text-generation"},
         "dataset": {"name": suite, "type": suite},
         "metrics": [
             {"type": _TYPES.get(metric, metric), "name": metric, "value": entry["value"]}

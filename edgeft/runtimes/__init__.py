@@ -36,6 +36,7 @@ CLASSIFIERS: Table = {
     "hf": Row(
         "edgeft.runtimes.classifier:open_classifier", "a transformers model with a classification head", extra="train"
     ),
+    "onnx": Row("edgeft.runtimes.onnx_classifier:open_folder", "an exported classifier in ONNX Runtime"),
 }
 
 

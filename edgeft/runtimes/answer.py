@@ -7,7 +7,7 @@ answer in every runtime.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edgeft.errors import ModelError
 from edgeft.runtimes.protocol import Completion
@@ -126,28 +126,58 @@ def _begun(text: str, stop: str) -> int:
     return next((size for size in range(min(len(text), len(stop)), 0, -1) if text.endswith(stop[:size])), 0)
 
 
+class Answering(Protocol):
+    """What is read of a runtime whose answers begin."""
+
+    stop_ids: tuple[int, ...]
+    context_length: int
+
+    def decode(self, ids: Sequence[int]) -> str: ...
+    def check(self, ids: Sequence[int], room: int = 0) -> None: ...
+
+
+def begin(
+    runtime: Answering,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_tokens: int,
+    stop: Sequence[str],
+    on_token: Callable[[str], None] | None,
+) -> list[Answer]:
+    """A fresh answer to each prompt, as long as `max_tokens` and the context allow. Raises `ModelError` for a prompt
+    that does not fit, before any of them is answered."""
+    for prompt in prompts:
+        runtime.check(prompt, room=1)
+    return [
+        Answer(
+            runtime.decode,
+            stop_ids=runtime.stop_ids,
+            max_tokens=min(max_tokens, runtime.context_length - len(prompt)),
+            stop=stop,
+            on_token=on_token,
+        )
+        for prompt in prompts
+    ]
+
+
 def answer_each(
     prompts: Sequence[Sequence[int]],
+    answers: Sequence[Answer],
     start: Callable[[Sequence[int], int], NDArray[np.float32]],
     step: Callable[[int], NDArray[np.float32]],
-    answer: Callable[[Sequence[int]], Answer],
     *,
     temperature: float,
     seed: int,
 ) -> list[Completion]:
-    """Answer prompts one after the other.
+    """Answer prompts one after the other, each in the fresh one of `answers`.
 
     start   (prompt ids, tokens that will follow at most) -> float32[V] logits after the prompt
     step    (token) -> float32[V] logits after that token
-    answer  (prompt ids) -> a fresh `Answer`
     """
-    completions = []
-    for prompt, random in zip(prompts, generators(len(prompts), temperature, seed), strict=True):
-        current = answer(prompt)
+    for prompt, current, random in zip(prompts, answers, generators(len(prompts), temperature, seed), strict=True):
         if not current.done:
             logits = start(prompt, current.max_tokens)
             current.add(choose(logits, temperature, random))
             while not current.done:
                 current.add(choose(step(current.ids[-1]), temperature, random))
-        completions.append(current.completion())
-    return completions
+    return [current.completion() for current in answers]

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import ModelError
 from edgeft.files import is_lfs_pointer
 from edgeft.models import template
-from edgeft.runtimes.answer import Answer, answer_each, check_ids
+from edgeft.runtimes.answer import answer_each, begin, check_ids
 from edgeft.runtimes.llama import LlamaContext, LlamaModel
 from edgeft.runtimes.protocol import Completion, Likelihood, Message, Request
 from edgeft.runtimes.scoring import one_by_one
@@ -82,7 +82,9 @@ class GgufRuntime:
         """The text of token ids, special tokens left out."""
         return self._model.decode(ids) if ids else ""
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
+    def render(
+        self, messages: Sequence[Message], *, add_generation_prompt: bool = False, tools: Sequence[Any] = ()
+    ) -> str:
         source = self._model.metadata("tokenizer.chat_template")
         if source is None:
             raise ModelError("the file has no chat template (tokenizer.chat_template)", where=self._path)
@@ -92,11 +94,12 @@ class GgufRuntime:
             source,
             messages,
             add_generation_prompt=add_generation_prompt,
+            tools=tools,
             variables=variables,
             where=str(self._path),
         )
 
-    def _check(self, ids: Sequence[int], room: int = 0) -> None:
+    def check(self, ids: Sequence[int], room: int = 0) -> None:
         check_ids(
             ids,
             vocab_size=self.vocab_size,
@@ -115,7 +118,7 @@ class GgufRuntime:
         return self._context
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        self._check(ids)
+        self.check(ids)
         context = self._roomy(len(ids))
         context.clear()
         return context.read(ids, every=True)
@@ -127,7 +130,7 @@ class GgufRuntime:
         self, requests: Sequence[Request], *, on_done: Callable[[int], None] | None = None
     ) -> list[Likelihood]:
         for prefix, continuation in requests:
-            self._check([*prefix, *continuation][:-1])
+            self.check([*prefix, *continuation][:-1])
         return one_by_one(requests, self._read_behind, on_done)
 
     def _read_behind(self, prefix: Sequence[int], following: Sequence[int]) -> NDArray[np.float32]:
@@ -148,12 +151,8 @@ class GgufRuntime:
         stop: Sequence[str] = (),
         on_token: Callable[[str], None] | None = None,
     ) -> list[Completion]:
-        def answer(prompt: Sequence[int]) -> Answer:
-            self._check(prompt, room=1)
-            room = min(max_tokens, self.context_length - len(prompt))
-            return Answer(self.decode, stop_ids=self.stop_ids, max_tokens=room, stop=stop, on_token=on_token)
-
-        return answer_each(prompts, self._start, self._step, answer, temperature=temperature, seed=seed)
+        answers = begin(self, prompts, max_tokens=max_tokens, stop=stop, on_token=on_token)
+        return answer_each(prompts, answers, self._start, self._step, temperature=temperature, seed=seed)
 
     def _start(self, prompt: Sequence[int], following: int) -> NDArray[np.float32]:
         context = self._roomy(len(prompt) + following)

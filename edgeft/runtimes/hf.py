@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import ModelError
 from edgeft.runtimes import hf_scoring
-from edgeft.runtimes.answer import Answer, check_ids, choose, generators
+from edgeft.runtimes.answer import Answer, begin, check_ids, choose, generators
 from edgeft.runtimes.protocol import Completion, Likelihood, Message, Request
 from edgeft.runtimes.threads import choose_threads, inference
 from edgeft.template_date import strftime_now
@@ -70,7 +70,9 @@ class HfRuntime:
         """The text of token ids, special tokens left out."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
+    def render(
+        self, messages: Sequence[Message], *, add_generation_prompt: bool = False, tools: Sequence[Any] = ()
+    ) -> str:
         import jinja2
 
         if not self._tokenizer.chat_template:
@@ -80,6 +82,7 @@ class HfRuntime:
                 list(messages),
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
+                tools=list(tools) or None,
                 strftime_now=strftime_now,
             )
         except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
@@ -88,7 +91,7 @@ class HfRuntime:
             ) from None
         return str(text)
 
-    def _check(self, ids: Sequence[int], room: int = 0) -> None:
+    def check(self, ids: Sequence[int], room: int = 0) -> None:
         check_ids(ids, vocab_size=self.vocab_size, context_length=self.context_length, where=self._where, room=room)
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
@@ -96,7 +99,7 @@ class HfRuntime:
 
     def logits_batch(self, rows: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
         for row in rows:
-            self._check(row)
+            self.check(row)
         start = 0
         while start < len(rows):
             count = _fitting(rows[start:], self.vocab_size)
@@ -119,7 +122,7 @@ class HfRuntime:
         self, requests: Sequence[Request], *, on_done: Callable[[int], None] | None = None
     ) -> list[Likelihood]:
         for prefix, continuation in requests:
-            self._check([*prefix, *continuation][:-1])
+            self.check([*prefix, *continuation][:-1])
         if not requests:
             return []
         with inference(self.threads):
@@ -142,19 +145,8 @@ class HfRuntime:
         stop: Sequence[str] = (),
         on_token: Callable[[str], None] | None = None,
     ) -> list[Completion]:
-        for prompt in prompts:
-            self._check(prompt, room=1)
+        answers = begin(self, prompts, max_tokens=max_tokens, stop=stop, on_token=on_token)
         random = generators(len(prompts), temperature, seed)
-        answers = [
-            Answer(
-                self.decode,
-                stop_ids=self.stop_ids,
-                max_tokens=min(max_tokens, self.context_length - len(prompt)),
-                stop=stop,
-                on_token=on_token,
-            )
-            for prompt in prompts
-        ]
         # Longest first, so that rows of one batch need little padding and a batch too large fails at once.
         order = sorted((i for i in range(len(prompts)) if not answers[i].done), key=lambda i: -len(prompts[i]))
         while order:
@@ -248,8 +240,11 @@ def open_hf(
     context_length: int | None = None,
     threads: int | None = None,
     device: str = "auto",
+    chat_template: str | None = None,
 ) -> HfRuntime:
     """Open a local checkpoint folder, with a peft adapter on top of it or without.
+
+    chat_template  the text of one that takes the place of the model's own, and of the one an adapter was trained with
 
     An adapter opens on the base as it was trained (4-bit or not, by its training.json). Raises `ModelError` for what is
     damaged, unsafe or does not fit together.
@@ -259,7 +254,7 @@ def open_hf(
     from edgeft.models.tokenizer import load_tokenizer
 
     model = open_base(base, device=device) if adapter is None else open_tuned(base, adapter, device=device)
-    tokenizer = load_tokenizer(base, adapter=adapter)
+    tokenizer = load_tokenizer(base, adapter=adapter, chat_template=chat_template)
     return HfRuntime(
         model,
         tokenizer,

@@ -7,17 +7,19 @@ with other layers (sliding windows, recurrent states) read each request by itsel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgeft.runtimes.protocol import Likelihood, Request
 from edgeft.runtimes.scoring import Tree, batches, trees
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
 _TREE_TOKENS = 1024  # of one tree: attention over a tree costs its square
-_LOGITS = 1 << 26  # floats (256 MB) of logits of one forward pass
+_LOGITS = 1 << 25  # floats (128 MB) of logits that are computed at once
 _ROWS = 256
 
 
@@ -60,18 +62,15 @@ def _batch(model: Any, batch: Sequence[Tree], requests: Sequence[Request], vocab
             prefix, continuation = requests[number]
             for at, target in zip(path[len(prefix) - 1 :], continuation, strict=True):
                 pairs.append((places.setdefault((row, at), len(places)), target))
-    wanted = list(places)
     size = max(1, _LOGITS // vocab_size)
-    best, norms, chosen = [], [], torch.empty(len(pairs), dtype=torch.float64)
+    best, chosen = [], torch.empty(len(pairs), dtype=torch.float32)
     place_of, target_of = (torch.tensor(column) for column in zip(*pairs, strict=True))
-    inputs = _inputs(batch, model.device)
-    for first in range(0, len(wanted), size):
-        logits = _logits(model, inputs, wanted[first : first + size])
-        best.append(logits.argmax(dim=-1))
-        norms.append(torch.logsumexp(logits, dim=-1).double())
-        here = (place_of >= first) & (place_of < first + size)
-        chosen[here] = logits[place_of[here] - first, target_of[here]].double()
-    logprobs = (chosen - torch.cat(norms)[place_of]).tolist()
+    for number, logits in enumerate(_logits(model, _inputs(batch, model.device), list(places), size)):
+        said = torch.log_softmax(logits, dim=-1)
+        best.append(said.argmax(dim=-1))
+        here = (place_of >= number * size) & (place_of < (number + 1) * size)
+        chosen[here] = said[place_of[here] - number * size, target_of[here]]
+    logprobs = chosen.tolist()
     greedy = (torch.cat(best)[place_of] == target_of).tolist()
     found: dict[int, Likelihood] = {}
     at = 0
@@ -97,28 +96,53 @@ def _inputs(batch: Sequence[Tree], device: Any) -> dict[str, torch.Tensor]:
     if all(len(tree.paths) == 1 for tree in batch):
         inputs["position_ids"] = torch.arange(width, device=device).expand(len(batch), width)
         return inputs  # causal: no token sees the padding behind it
-    mask = torch.eye(width, dtype=torch.bool).repeat(len(batch), 1, 1)  # padding sees itself: no row may be empty
-    for row, tree in enumerate(batch):
-        for token, parent in enumerate(tree.parents):
-            if parent >= 0:
-                mask[row, token] |= mask[row, parent]
+    mask = torch.from_numpy(_mask(batch, width))
     return inputs | {"attention_mask": mask[:, None].to(device)}
 
 
-def _logits(model: Any, inputs: dict[str, torch.Tensor], wanted: Sequence[tuple[int, int]]) -> torch.Tensor:
-    """float32[K, V] logits at (row, token) places, on the CPU: the output layer is given the hidden states of those
-    places only, so the others' logits are never computed."""
+def _mask(batch: Sequence[Tree], width: int) -> NDArray[np.bool_]:
+    """bool[B, T, T]: what each token of each tree sees, itself and its ancestors. Padding sees itself: no row of a mask
+    may be empty."""
+    import numpy as np
+
+    mask = np.zeros((len(batch), width, width), dtype=np.bool_)
+    mask[:, np.arange(width), np.arange(width)] = True
+    longest = max((len(path) for tree in batch for _, path in tree.paths), default=0)
+    lower = np.tri(longest, dtype=np.bool_)
+    for row, tree in enumerate(batch):
+        known = 0  # tokens whose rows are written
+        for _, path in tree.paths:
+            index = np.asarray(path)
+            first = int(np.searchsorted(index, known))  # a path's tokens ascend: those it shares come first
+            mask[row, index[first:, None], index] = lower[first : len(index), : len(index)]
+            known = len(index) and int(index[-1]) + 1
+    return mask
+
+
+def _logits(
+    model: Any, inputs: dict[str, torch.Tensor], wanted: Sequence[tuple[int, int]], size: int
+) -> Iterator[torch.Tensor]:
+    """float32[K, V] logits at (row, token) places, `size` at a time, on the CPU: the output layer is given the hidden
+    states of those places only, so the others' logits are never computed, and the layers below run once."""
     import torch
 
+    decoder, head = model.get_decoder(), model.get_output_embeddings()
     rows, tokens = (torch.tensor(column, device=model.device) for column in zip(*wanted, strict=True))
+    kept: list[Any] = []
+    keeping = decoder.register_forward_hook(lambda _module, _arguments, output: kept.append(output))
+    for first in range(0, len(wanted), size):
+        here = slice(first, first + size)
 
-    def select(_: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (arguments[0][rows, tokens].unsqueeze(0), *arguments[1:])
+        def select(_: Any, arguments: tuple[Any, ...], here: slice = here) -> tuple[Any, ...]:
+            return (arguments[0][rows[here], tokens[here]].unsqueeze(0), *arguments[1:])
 
-    hook = model.get_output_embeddings().register_forward_pre_hook(select)
-    try:
-        output = model(**inputs, use_cache=False)
-    finally:
-        hook.remove()
-    logits: torch.Tensor = output.logits[0].float().cpu()
-    return logits
+        hook = head.register_forward_pre_hook(select)
+        try:
+            if kept:  # the model's own way from hidden states to logits (some scale or cap them), without its layers
+                decoder.forward = lambda *_arguments, **_named: kept[0]
+            output = model(**inputs, use_cache=False)
+        finally:
+            hook.remove()
+            keeping.remove()
+            decoder.__dict__.pop("forward", None)
+        yield output.logits[0].float().cpu()

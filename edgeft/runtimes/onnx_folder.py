@@ -56,14 +56,14 @@ class OnnxFolder:
 
 def read_folder(folder: Path) -> OnnxFolder:
     """Read and check a folder. Raises `ModelError` that names the file and what is wrong with it."""
-    config = _read_object(folder / CONFIG)
+    config = read_object(folder / CONFIG)
     model = config.get("model")
     if not isinstance(model, dict) or not isinstance(model.get("decoder"), dict):
         raise ModelError("it describes no decoder", where=folder / CONFIG)
     _refuse_native_code(config, folder / CONFIG)
-    graph = _inside(folder, model["decoder"].get("filename", "model.onnx"), folder / CONFIG)
-    precision, weight_bytes = _check_graph(folder, graph)
-    tokens, special_ids = _special_tokens(folder)
+    graph = inside_folder(folder, model["decoder"].get("filename", "model.onnx"), folder / CONFIG)
+    precision, weight_bytes = check_graph(folder, graph)
+    tokens, special_ids = special_tokens_of(folder)
     stop = model.get("eos_token_id")
     return OnnxFolder(
         path=folder,
@@ -72,13 +72,13 @@ def read_folder(folder: Path) -> OnnxFolder:
         vocab_size=_whole_number(model, "vocab_size", folder),
         context_length=_whole_number(model, "context_length", folder),
         stop_ids=tuple(stop) if isinstance(stop, list) else (() if stop is None else (int(stop),)),
-        chat_template=_chat_template(folder),
+        chat_template=chat_template_of(folder),
         special_tokens=tokens,
         special_ids=special_ids,
         weight_bytes=weight_bytes,
         head_size=int(model["decoder"].get("head_size") or 0),
         caches=_caches(model["decoder"]),
-        adapters=tuple(_inside(folder, path.name, folder) for path in sorted(folder.glob(f"*{ADAPTER}"))),
+        adapters=tuple(inside_folder(folder, path.name, folder) for path in sorted(folder.glob(f"*{ADAPTER}"))),
         prefix_id=(prefix := _prefix_id(folder, model, tokens)),
         begins=_begins(folder, prefix),
     )
@@ -95,7 +95,7 @@ def _caches(decoder: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
     try:
         value = read_json(path)
     except FileNotFoundError:
@@ -127,7 +127,7 @@ def _refuse_native_code(value: Any, where: Path) -> None:
             _refuse_native_code(entry, where)
 
 
-def _inside(folder: Path, name: Any, where: Path) -> Path:
+def inside_folder(folder: Path, name: Any, where: Path) -> Path:
     """The path of a file named in `where`; refused when it leaves the folder or is not there."""
     path = inside(folder, name) if isinstance(name, str) and name else None
     if path is None:
@@ -139,7 +139,7 @@ def _inside(folder: Path, name: Any, where: Path) -> Path:
     return path
 
 
-def _check_graph(folder: Path, path: Path) -> tuple[str, int]:
+def check_graph(folder: Path, path: Path) -> tuple[str, int]:
     """(precision, bytes of the weights) of a graph whose external data has been checked; the weights are not read."""
     import onnx
     from google.protobuf.message import DecodeError
@@ -153,7 +153,7 @@ def _check_graph(folder: Path, path: Path) -> tuple[str, int]:
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
         entries = {entry.key: entry.value for entry in tensor.external_data}
-        data = _inside(folder, entries.get("location"), path)
+        data = inside_folder(folder, entries.get("location"), path)
         end = int(entries.get("offset", 0)) + int(entries.get("length", 0))
         needed[data] = max(needed.get(data, 0), end)
     for data, size in needed.items():
@@ -206,7 +206,7 @@ def _begins(folder: Path, prefix: int | None) -> tuple[int, ...]:
 def _prefix_id(folder: Path, model: Mapping[str, Any], tokens: Mapping[str, str]) -> int | None:
     """BOS where the tokenizer has one (genai_config.json names one even where it does not), else its end of text."""
     vocabulary = folder / "tokenizer.json"
-    added = _read_object(vocabulary).get("added_tokens") or [] if vocabulary.is_file() else []
+    added = read_object(vocabulary).get("added_tokens") or [] if vocabulary.is_file() else []
     for name in ("bos_token", "eos_token"):
         for entry in added:
             if name in tokens and entry["content"] == tokens[name]:
@@ -216,21 +216,21 @@ def _prefix_id(folder: Path, model: Mapping[str, Any], tokens: Mapping[str, str]
     return int(stop) if isinstance(stop, int) else None
 
 
-def _chat_template(folder: Path) -> str | None:
+def chat_template_of(folder: Path) -> str | None:
     file = folder / "chat_template.jinja"
     if file.is_file():
         return file.read_text(encoding="utf-8")
     config = folder / "tokenizer_config.json"
-    value = _read_object(config).get("chat_template") if config.is_file() else None
+    value = read_object(config).get("chat_template") if config.is_file() else None
     return value if isinstance(value, str) else None
 
 
-def _special_tokens(folder: Path) -> tuple[dict[str, str], frozenset[int]]:
+def special_tokens_of(folder: Path) -> tuple[dict[str, str], frozenset[int]]:
     """The special tokens a template may name, and the ids of all tokens that are left out of decoded text."""
     tokens: dict[str, str] = {}
     config = folder / "tokenizer_config.json"
     if config.is_file():
-        for key, value in _read_object(config).items():
+        for key, value in read_object(config).items():
             if key.endswith("_token"):
                 text = value.get("content") if isinstance(value, dict) else value
                 if isinstance(text, str):
@@ -238,6 +238,6 @@ def _special_tokens(folder: Path) -> tuple[dict[str, str], frozenset[int]]:
     ids: list[int] = []
     vocabulary = folder / "tokenizer.json"
     if vocabulary.is_file():
-        added = _read_object(vocabulary).get("added_tokens") or []
+        added = read_object(vocabulary).get("added_tokens") or []
         ids = [int(entry["id"]) for entry in added if entry.get("special")]
     return tokens, frozenset(ids)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import ModelError
 from edgeft.models import template
-from edgeft.runtimes.answer import Answer, answer_each, check_ids
+from edgeft.runtimes.answer import answer_each, begin, check_ids
 from edgeft.runtimes.onnx_folder import OnnxFolder
 from edgeft.runtimes.protocol import Completion, Likelihood, Message, Request
 from edgeft.runtimes.scoring import one_by_one
@@ -63,18 +63,21 @@ class PlainOnnxRuntime:
         """The text of token ids, special tokens left out."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
+    def render(
+        self, messages: Sequence[Message], *, add_generation_prompt: bool = False, tools: Sequence[Any] = ()
+    ) -> str:
         if self._folder.chat_template is None:
             raise ModelError("the folder has no chat template (chat_template.jinja)", where=self._folder.path)
         return template.render(
             self._folder.chat_template,
             messages,
             add_generation_prompt=add_generation_prompt,
+            tools=tools,
             variables=self._folder.special_tokens,
             where=str(self._folder.path),
         )
 
-    def _check(self, ids: Sequence[int], room: int = 0) -> None:
+    def check(self, ids: Sequence[int], room: int = 0) -> None:
         check_ids(
             ids,
             vocab_size=self.vocab_size,
@@ -119,7 +122,7 @@ class PlainOnnxRuntime:
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         import numpy as np
 
-        self._check(ids)
+        self.check(ids)
         self._forget()
         size = max(16, _KEPT_OUTPUTS // self.vocab_size)
         return np.concatenate([self._read(ids[start : start + size]) for start in range(0, len(ids), size)])
@@ -131,7 +134,7 @@ class PlainOnnxRuntime:
         self, requests: Sequence[Request], *, on_done: Callable[[int], None] | None = None
     ) -> list[Likelihood]:
         for prefix, continuation in requests:
-            self._check([*prefix, *continuation][:-1])
+            self.check([*prefix, *continuation][:-1])
         return one_by_one(requests, self._read_behind, on_done)
 
     def _read_behind(self, prefix: Sequence[int], following: Sequence[int]) -> NDArray[np.float32]:
@@ -149,12 +152,8 @@ class PlainOnnxRuntime:
         stop: Sequence[str] = (),
         on_token: Callable[[str], None] | None = None,
     ) -> list[Completion]:
-        def answer(prompt: Sequence[int]) -> Answer:
-            self._check(prompt, room=1)
-            room = min(max_tokens, self.context_length - len(prompt))
-            return Answer(self.decode, stop_ids=self.stop_ids, max_tokens=room, stop=stop, on_token=on_token)
-
-        return answer_each(prompts, self._start, self._step, answer, temperature=temperature, seed=seed)
+        answers = begin(self, prompts, max_tokens=max_tokens, stop=stop, on_token=on_token)
+        return answer_each(prompts, answers, self._start, self._step, temperature=temperature, seed=seed)
 
     def _start(self, prompt: Sequence[int], _: int) -> NDArray[np.float32]:
         self._forget()

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Message = dict[str, str]
+Message = dict[str, Any]  # "role" and "content"; of tool calling also "tool_calls" and such
 Request = tuple[Sequence[int], Sequence[int]]  # prefix ids (at least one), continuation ids (at least one)
 
 
@@ -57,8 +57,10 @@ class Runtime(Protocol):
         parsed as such, nothing (no BOS) is added beyond what the chat template writes."""
         ...
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
-        """The conversation as the runtime's own chat template renders it."""
+    def render(
+        self, messages: Sequence[Message], *, add_generation_prompt: bool = False, tools: Sequence[Any] = ()
+    ) -> str:
+        """The conversation as the runtime's own chat template renders it; `tools`: descriptions that it offers."""
         ...
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:

@@ -18,6 +18,7 @@ from edgeft.models.heads import REWARD, labels_of
 from edgeft.runtimes.gguf_header import is_adapter
 
 WHAT_OPENS = "give a base model, an adapter, a merged model, a .gguf file, an ONNX folder, or a link to one in build/"
+LABELS = "labels.json"  # of an exported classifier
 _SHARD = re.compile(r"^(.+)-00001-of-(\d{5})\.gguf$")
 _FILE_SUFFIXES = (".gguf", ".onnx", ".safetensors", ".bin", ".pt", ".data")
 
@@ -49,6 +50,8 @@ def locate(reference: str | Path) -> Found:
 
 def has_head(found: Found) -> bool:
     """Whether it ends in a classification head: it gives labels and writes no answers."""
+    if found.kind == "onnx":
+        return (found.path / LABELS).is_file()
     return found.kind in ("adapter", "hf") and labels_of(found.path) is not None
 
 
@@ -72,7 +75,7 @@ def _of_folder(folder: Path) -> Found:
         return _of_artifact(folder)
     if (folder / "adapter_config.json").is_file():
         return Found("adapter", folder)
-    if (folder / "genai_config.json").is_file():
+    if (folder / "genai_config.json").is_file() or ((folder / LABELS).is_file() and any(folder.glob("*.onnx"))):
         return Found("onnx", folder)
     if (folder / "config.json").is_file() and not any(folder.glob("*.onnx")):
         base_models.check(base_models.Base(str(folder), "folder", folder))

@@ -20,7 +20,9 @@ def answered(rows: Iterable[Mapping[str, Any]]) -> Iterable[Case]:
         while messages and messages[-1]["role"] != "assistant":
             messages.pop()
         if len(messages) > 1:
-            yield Case(str(row["id"]), tuple(messages[:-1]), messages[-1]["content"])
+            last = messages[-1]
+            offered, calls = tuple(row.get("tools") or ()), tuple(last.get("tool_calls") or ())
+            yield Case(str(row["id"]), tuple(messages[:-1]), last["content"], tools=offered, calls=calls)
 
 
 def spread(found: Sequence[T], count: int) -> list[T]:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from edgeft.runtimes.protocol import Runtime
     from edgeft.runtimes.reward import RewardModel
 
-VERSION = 2
-SUMMARY, SPEED = "summary.json", "speed.json"
+VERSION = 3
+SUMMARY, SPEED, STATS = "summary.json", "speed.json", "stats.json"
 
 
 class Params(BaseModel):
@@ -117,8 +117,12 @@ def _opened(params: Params, inputs: Inputs) -> Runtime | Classifier | RewardMode
 
 
 def open_model(inputs: Inputs) -> Runtime:
-    """The trained model when there is an adapter, else the base as it is."""
+    """The trained model when there is an adapter; else the base, asked through the recipe's chat template when it
+    names one: both are given the same text, and a base may have no template, or one that knows no tools."""
     from edgeft.runtimes import open_hf
 
-    adapter = inputs.get("adapter")
-    return open_hf(inputs.sources["base"], adapter=adapter.path if adapter else None)
+    adapter, data = inputs.get("adapter"), inputs.get("data")
+    if adapter is not None:
+        return open_hf(inputs.sources["base"], adapter=adapter.path)
+    stats = files.read_json(data.file(STATS)) if data is not None and STATS in data.files else {}
+    return open_hf(inputs.sources["base"], chat_template=stats.get("chat_template"))

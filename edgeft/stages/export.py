@@ -12,11 +12,12 @@ from edgeft.artifact import Artifact, Outcome
 from edgeft.errors import InputError, ModelError
 from edgeft.exporters import EXPORTS, ExportSource
 from edgeft.files import read_json
+from edgeft.models.heads import labels_of
 from edgeft.pipeline.stage import Inputs, Work
-from edgeft.recipe.names import MergeBase
+from edgeft.recipe.names import ONNX_OF_LABELS, MergeBase
 from edgeft.registry import lookup
 
-VERSION = 3
+VERSION = 4
 TRAINING = "training.json"
 IMATRIX = "imatrix.gguf"
 CHOICE = "choice.json"
@@ -47,10 +48,27 @@ class Params(BaseModel):
 def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
     export = lookup(EXPORTS, params.format, "export format").load()
     options = {**params.options, **options_of(params.threads, params.quantizer), **imatrix_of(inputs)}
-    done = export(source_of(inputs, params.merge_base), params.type, work.folder, options, work.listen)
+    source = source_of(inputs, params.merge_base)
+    if params.format != "onnx":
+        refuse_head(source, f"{params.format}-{params.type}")
+    done = export(source, params.type, work.folder, options, work.listen)
     for message in (*_warnings(done.facts), *done.measurements.get("quantizer_notes", ())):
         work.warn(message)
     return Outcome(params.format, facts=done.facts, measurements=done.measurements, volatile=tuple(done.volatile))
+
+
+def refuse_head(source: ExportSource, what: str) -> None:
+    """A `ModelError` when the adapter brings a head for labels or rewards: merged checkpoints and GGUF hold language
+    models, and the head would be left out in silence or take the place of nothing."""
+    labels = labels_of(source.adapter) if source.adapter is not None else None
+    if labels is not None:
+        ways = "the adapter itself opens in peft"
+        ships = f"such a head ships as {', '.join(ONNX_OF_LABELS)}; " if len(labels) > 1 else ""
+        raise ModelError(
+            f"{what} holds a language model, and this adapter puts a head for labels on it",
+            where=source.adapter,
+            do=ships + ways,
+        )
 
 
 def imatrix_of(inputs: Inputs) -> dict[str, Path]:

@@ -29,7 +29,8 @@ def _refused(recipe: Recipe, folder: Path) -> Iterator[RecipeError]:
         format_, _, type_ = name.partition("-")
         exporter = importlib.import_module(EXPORTS[format_].target.partition(":")[0])
         try:
-            exporter.check(folder, type_, options.model_dump(exclude_none=True))
+            head = {"labels": True} if recipe.has_head else {}
+            exporter.check(folder, type_, options.model_dump(exclude_none=True), **head)
         except EdgeftError as error:
             where = recipe.location_of(f"export.{name}")
             yield RecipeError(f"{name} cannot be made of {recipe.base_model}: {error.what}", where=where, do=error.do)

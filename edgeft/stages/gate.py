@@ -24,9 +24,10 @@ from edgeft.stages.eval import SPEED
 from edgeft.stages.probe import FIGURES, notes_of
 
 if TYPE_CHECKING:
-    from edgeft.evals.gates import Check, Measured
+    from edgeft.evals.gates import Check
+    from edgeft.evals.measured import Measured
 
-VERSION = 2
+VERSION = 3
 VERDICT, TIMING = "verdict.json", "timing.json"
 SHARES = {"p50_latency": 0.5, "p95_latency": 0.95}
 
@@ -36,13 +37,13 @@ class Params(BaseModel):
 
     checks: list[Gate] = Field(description="the parsed gate lines of the tuned model")
     undecided: Literal["estimate", "pass", "fail"] = Field(
-        "estimate", description="what a check with too few rows to tell does"
+        "pass", description="what a check with too few rows to tell does"
     )
 
 
 def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
     extras.require("eval")
-    from edgeft.evals.gates import measure
+    from edgeft.evals.measured import measure
 
     base, tuned = (_rows(inputs.get(role)) for role in ("base", "tuned"))
     found: list[Measured | Check] = []
@@ -78,8 +79,9 @@ def _read(artifact: Artifact | None, name: str) -> Any:
 
 def of_time(gate: Gate, speed: Mapping[str, Any]) -> Measured | Check:
     """A gate on a latency or a speed, by what an evaluation measured (its speed.json)."""
-    from edgeft.evals.gates import measure_figure, measure_latency, required
-    from edgeft.evals.statistics import Estimate
+    from edgeft.evals.estimate import Estimate
+    from edgeft.evals.gates import required
+    from edgeft.evals.measured import measure_figure, measure_latency
 
     waited = speed.get("latency") or {}
     if not waited.get("seconds"):
@@ -93,8 +95,9 @@ def of_time(gate: Gate, speed: Mapping[str, Any]) -> Measured | Check:
 
 
 def _of_tune(gate: Gate, probe: Artifact | None) -> Measured | Check:
-    from edgeft.evals.gates import measure_figure, required
-    from edgeft.evals.statistics import scaled
+    from edgeft.evals.estimate import scaled
+    from edgeft.evals.gates import required
+    from edgeft.evals.measured import measure_figure
 
     known = _read(probe, FIGURES).get(gate.metric)
     if known is None or known["value"] is None:
@@ -105,7 +108,8 @@ def _of_tune(gate: Gate, probe: Artifact | None) -> Measured | Check:
 
 def settled(found: Sequence[Measured | Check], undecided: Literal["estimate", "pass", "fail"]) -> list[Check]:
     """The checks of one verdict in their order: what was measured is judged together."""
-    from edgeft.evals.gates import Measured, settle
+    from edgeft.evals.gates import settle
+    from edgeft.evals.measured import Measured
 
     judged = iter(settle([item for item in found if isinstance(item, Measured)], undecided=undecided))
     return [next(judged) if isinstance(item, Measured) else item for item in found]
@@ -119,6 +123,9 @@ def verdict(folder: Path, checks: Sequence[Check], what: str, *, notes: Sequence
     passed = all(check.passed for check in checks)
     failed = [check for check in checks if not check.passed]
     sentence = f"{what} passes {_count(checks)}" if passed else f"{what} fails {len(failed)} of {_count(checks)}"
+    unsure = sum(check.status == "undecided" for check in checks)
+    if unsure:
+        sentence += f"; {unsure} undecided: too few rows to tell"
     content: dict[str, Any] = {
         "passed": passed,
         "sentence": sentence,

@@ -11,7 +11,7 @@ from edgeft.artifact import Artifact, Outcome
 from edgeft.files import read_json
 from edgeft.pipeline.stage import Inputs, Work
 from edgeft.recipe.names import MergeBase
-from edgeft.stages.export import options_of, source_of
+from edgeft.stages.export import options_of, refuse_head, source_of
 
 VERSION = 2
 COMBINED, _RECORD = "combined", "combined.json"
@@ -33,7 +33,9 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
     extras.require("train")
     from edgeft.exporters import hf
 
-    done = hf.export(source_of(inputs, params.merge_base), work.folder, options_of(params.threads), work.listen)
+    source = source_of(inputs, params.merge_base)
+    refuse_head(source, "a merged checkpoint")
+    done = hf.export(source, work.folder, options_of(params.threads), work.listen)
     return Outcome("model", facts={**done.facts, **_combined(inputs["adapter"])}, measurements=done.measurements)
 
 

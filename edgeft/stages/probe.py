@@ -23,8 +23,8 @@ from edgeft.pipeline.stage import Inputs, Work
 from edgeft.stages.cases import answered, spread
 
 if TYPE_CHECKING:
+    from edgeft.evals.estimate import Estimate
     from edgeft.evals.memorised import Known
-    from edgeft.evals.statistics import Estimate
     from edgeft.runtimes.protocol import Runtime
 
 VERSION = 1
@@ -98,7 +98,7 @@ def _asked(tuned: Runtime, params: Params, inputs: Inputs, split: str, work: Wor
 
 def _risen(adapter: Artifact) -> dict[str, Estimate]:
     """The validation loss of the last evaluation above the lowest one; 0 when training went back to that one."""
-    from edgeft.evals.statistics import Estimate
+    from edgeft.evals.estimate import Estimate
 
     path = adapter.path / "curve.jsonl"
     points = [row["eval_loss"] for row in files.read_jsonl(path) if "eval_loss" in row] if path.is_file() else []
@@ -110,7 +110,7 @@ def _risen(adapter: Artifact) -> dict[str, Estimate]:
 
 def _leaked(data: Artifact) -> dict[str, Estimate]:
     """Shares of the splits' rows that training saw, from stats.json; a split that it says nothing of is left out."""
-    from edgeft.evals.statistics import Estimate
+    from edgeft.evals.estimate import Estimate
 
     path = data.path / "stats.json"
     stats = files.read_json(path) if path.is_file() else {}

@@ -31,7 +31,7 @@ from edgeft.pipeline.plan import stage_of
 from edgeft.pipeline.stage import Source, Target
 from edgeft.recipe.check import suite_files
 from edgeft.recipe.gates import Gate
-from edgeft.recipe.names import BUILTIN_ROWS, SPLITS, TEMPLATES
+from edgeft.recipe.names import BUILTIN_ROWS, LABELLED, SPLITS, TEMPLATES
 from edgeft.recipe.schema import DataSection, Phase, Recipe, Suite
 from edgeft.stages import STAGES
 
@@ -255,7 +255,7 @@ def _verify(recipe: Recipe, name: str) -> Target:
     params = params_of(
         "verify",
         rows=verified_split(recipe),
-        limit=recipe.verify.limit,
+        limit=_compared(recipe),
         suites=suites,
         checks=checks,
         undecided=recipe.gate.undecided,
@@ -272,6 +272,13 @@ def _report(recipe: Recipe, targets: list[Target]) -> Target:
     fields = {**_fields(recipe.report), "title": recipe.report.title or recipe.name}
     inputs = {target.name: target.name for target in targets}
     return Target("report", "report", params_of("report", **fields), inputs=inputs, lenient=True)
+
+
+def _compared(recipe: Recipe) -> int | None:
+    """Rows compared by logits; of a head for labels all, where the recipe does not say: one word is read for a row."""
+    if recipe.train.objective == LABELLED and "limit" not in recipe.verify.model_fields_set:
+        return None
+    return recipe.verify.limit
 
 
 def verified_split(recipe: Recipe) -> str:

@@ -1,7 +1,8 @@
 """The `verify` stage: open an exported file in its own runtime and judge it against the model that was trained.
 
 Always required: conversations rendered alike, equal token ids, equal stop tokens, stopping as often, finite logits
-that are near the trained model's. On top come the gates that name this export.
+that are near the trained model's. On top come the gates that name this export. A file that ends in a head for labels is
+judged by `verify_labels`.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from edgeft.errors import EdgeftError, Interrupted, MissingError
 from edgeft.pipeline.stage import Inputs, Work
 from edgeft.recipe.gates import Gate
 from edgeft.recipe.schema import Suite
+from edgeft.runtimes.onnx_classifier import is_classifier
+from edgeft.stages import verify_labels
 from edgeft.stages.cases import answered, spread
-from edgeft.stages.eval import SPEED, builtin_digests, open_model, questions_of, write
+from edgeft.stages.eval import builtin_digests, open_model, questions_of, write
 from edgeft.stages.export import source_of
-from edgeft.stages.gate import of_time, settled, verdict
+from edgeft.stages.verified import FIDELITY, answers, gates, judged
 
 if TYPE_CHECKING:
     from edgeft.evals.evaluate import Evaluation
@@ -30,8 +33,7 @@ if TYPE_CHECKING:
     from edgeft.evals.suites import Suite as Questions
     from edgeft.runtimes.protocol import Runtime
 
-VERSION = 3
-FIDELITY = "fidelity.json"
+VERSION = 4
 
 
 class Params(BaseModel):
@@ -43,7 +45,7 @@ class Params(BaseModel):
     suites: dict[str, Suite] = Field({}, description="suites run again on the file")
     checks: list[Gate] = Field([], description="the parsed gate lines of this export")
     undecided: Literal["estimate", "pass", "fail"] = Field(
-        "estimate", description="what a check with too few rows to tell does"
+        "pass", description="what a check with too few rows to tell does"
     )
     latency_rows: int = Field(12, ge=0, description="questions asked again one at a time, to see what one user waits")
     latency_limit: float = Field(5.0, gt=0, description="how long that may take, in s")
@@ -58,6 +60,8 @@ class Params(BaseModel):
 
 def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
     extras.require("eval")
+    if is_classifier(inputs["export"].path):
+        return verify_labels.run(params, inputs, work)
     from edgeft.evals import diagnosis
     from edgeft.evals import fidelity as judging
     from edgeft.evals.gates import required
@@ -74,7 +78,7 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
         try:
             candidate = stack.enter_context(_candidate(inputs, work))
             found = judging.examine(reference, candidate, cases, logit_rows=params.limit, listen=work.listen)
-            evaluation, waited = _answers(params, questions, candidate, work)
+            evaluation, waited = answers(params, questions, candidate, work)
         except (Interrupted, MissingError):
             raise
         except EdgeftError as error:
@@ -91,16 +95,9 @@ def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
         files.write_json(work.folder / FIDELITY, found)
     if evaluation:
         speed = write(work.folder, evaluation, waited)
-    checks += _gates(params, found, evaluation, known if found else [], speed)
+    checks += gates(params, found, evaluation, known if found else [], speed)
     named = [f"{entry['cause']}: {entry['what']} ({entry['detail']})" for entry in found.get("diagnosis", ())]
-    outcome = verdict(work.folder, checks, f"the file {_name(inputs['export'])}", notes=named)
-    return Outcome(
-        "verdict",
-        facts={**outcome.facts, **_facts(found)},
-        measurements={**speed, **outcome.measurements},
-        passed=outcome.passed,
-        volatile=(*outcome.volatile, *((SPEED,) if evaluation else ())),
-    )
+    return judged(work, inputs["export"], checks, found, evaluation, speed, named)
 
 
 def _conversion(inputs: Inputs, work: Work) -> dict[str, Any] | None:
@@ -145,56 +142,9 @@ def _precision(export: Artifact) -> str:
     return own if base in (None, "f32", "f16", "bf16") else str(base)
 
 
-def _name(export: Artifact) -> str:
-    return f"{export.params.get('format', export.kind)}-{export.params.get('type', '')}".rstrip("-")
-
-
-def _answers(
-    params: Params, questions: list[Questions], candidate: Runtime, work: Work
-) -> tuple[Evaluation | None, dict[str, Any]]:
-    from edgeft.evals.evaluate import evaluate, latency
-
-    if not questions:
-        return None, {}
-    evaluation = evaluate(candidate, questions, work.listen, batch_size=params.batch_size)
-    return evaluation, latency(candidate, questions, params.latency_rows, most=params.latency_limit)
-
-
-def _gates(
-    params: Params,
-    found: Mapping[str, Any],
-    evaluation: Evaluation | None,
-    tuned: list[Any],
-    speed: Mapping[str, Any],
-) -> list[Check]:
-    """The recipe's gates of this export. What could not be measured fails: a file that did not run has no score."""
-    from edgeft.evals.fidelity import figures
-    from edgeft.evals.gates import measure, measure_figure, required
-
-    measured = figures(dict(found)) if found else {}
-    judged: list[Any] = []
-    for gate in params.checks:
-        if gate.timed and evaluation is not None:
-            judged.append(of_time(gate, speed))
-        elif gate.suite is None and gate.metric in measured:
-            judged.append(measure_figure(gate, measured))
-        elif gate.suite is not None and evaluation is not None:
-            judged.append(measure(gate, evaluation.rows, tuned))
-        else:
-            judged.append(required(gate.text, False, "could not be measured: the file did not run"))
-    return settled(judged, params.undecided)
-
-
 def _cases(params: Params, inputs: Inputs, questions: list[Questions]) -> list[Case]:
     """The rows to compare: of the split, each with its last answer; without any, the suites' own."""
     cases = list(answered(files.read_jsonl(inputs["data"].file(f"{params.rows}.jsonl"))))
     if not cases:
         cases = [case for suite in questions for case in suite.cases]
     return spread(cases, params.text_limit)
-
-
-def _facts(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The handful of figures that a table of files shows."""
-    from edgeft.evals.fidelity import figures
-
-    return {name: estimate.value for name, estimate in figures(dict(found)).items()} if found else {}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeft.errors import InputError, ModelError
+from edgeft.models.heads import HEADS
 from edgeft.models.open import open_adapter, quantization_of
 from edgeft.models.tokenizer import first_line
 from edgeft.training import start
@@ -104,6 +105,8 @@ def _fresh(model: Any, settings: Settings, tokenizer: Any) -> Any:
         use_dora=settings.use_dora,
         init_lora_weights=start.peft_name(settings.lora_init),
         trainable_token_indices={"embed_tokens": tokens} if tokens else None,
+        # peft itself saves what is called score or classifier
+        modules_to_save=[name for name in getattr(model, "edgeft_started", ()) if name not in HEADS] or None,
         task_type="SEQ_CLS" if hasattr(model, "edgeft_labels") else "CAUSAL_LM",
     )
     if tokens:

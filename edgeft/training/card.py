@@ -24,7 +24,10 @@ def card(base_ref: str, training: Mapping[str, Any], *, adapter: bool) -> str:
         held = f"in 4 bits ({quantization['quant_type'].upper()}{double})"
     library = "peft" if adapter else "transformers"
     pipeline = "text-classification" if training.get("labels") else "text-generation"
-    opening = _OPENING.replace("ForCausalLM", "ForSequenceClassification") if training.get("labels") else _OPENING
+    opening = _OPENING
+    if training.get("labels"):  # a head of another size than the adapter's would not fit
+        opening = opening.replace("(BASE)", f"(BASE, num_labels={len(training['labels'])})")
+        opening = opening.replace("ForCausalLM", "ForSequenceClassification")
     return f"""---
 base_model: {base_ref}
 library_name: {library}

@@ -6,8 +6,13 @@ import re
 from typing import Any
 
 from edgeft.errors import InputError, ModelError
+from edgeft.models.heads import HEADS, head_module
 
-_PARTS = {"attention": re.compile(r"attn|attention"), "mlp": re.compile(r"mlp|feed_forward|ffn|experts")}
+_PARTS = {
+    "attention": re.compile(r"attn|attention"),
+    # BERT and its kin call the two layers of their MLP `intermediate.dense` and `output.dense`.
+    "mlp": re.compile(r"mlp|feed_forward|ffn|experts|intermediate\.|(?<!attention\.)output\.dense"),
+}
 _LAYER = re.compile(r"\.(\d+)\.")
 
 
@@ -18,7 +23,8 @@ def target_modules(model: Any, wanted: str | list[str], layers: list[int] | None
     layers  [first, last], both included, negative ones from the end
     A `ModelError` when nothing is left.
     """
-    if layers is None and not (isinstance(wanted, str) and wanted in _PARTS):
+    encoder = hasattr(model, "edgeft_labels") and not hasattr(model, "score")  # its head may hold several layers
+    if layers is None and not (isinstance(wanted, str) and (wanted in _PARTS or encoder)):
         return wanted if isinstance(wanted, str) else list(wanted)
     linear = _linear_layers(model)
     numbers = {int(match[1]) for name in linear if (match := _LAYER.search(name))}
@@ -62,7 +68,12 @@ def _linear_layers(model: Any) -> list[str]:
     heads = {
         id(module) for module in (model.get_output_embeddings(), getattr(model, "score", None)) if module is not None
     }
-    return [name for name, module in model.named_modules() if isinstance(module, kinds) and id(module) not in heads]
+    whole = {*HEADS, *getattr(model, "edgeft_started", ())}  # trained and saved as they are
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, kinds) and id(module) not in heads and head_module(name) not in whole
+    ]
 
 
 def _is_wanted(name: str, wanted: str | list[str]) -> bool:

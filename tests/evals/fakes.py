@@ -3,6 +3,7 @@ test wants broken is broken by a keyword."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -19,8 +20,12 @@ VOCABULARY = 258
 
 
 def chatml(messages: Sequence[Message], add_generation_prompt: bool) -> str:
-    text = "".join(f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in messages)
+    text = "".join(f"<|im_start|>{m['role']}\n{m['content']}{_calls(m)}<|im_end|>\n" for m in messages)
     return text + ("<|im_start|>assistant\n" if add_generation_prompt else "")
+
+
+def _calls(message: Message) -> str:
+    return "".join(f"<call>{json.dumps(call['function'])}" for call in message.get("tool_calls") or ())
 
 
 def byte_ids(text: str) -> list[int]:
@@ -61,8 +66,14 @@ class FakeRuntime:
     def encode(self, text: str) -> list[int]:
         return self._encode(text)
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
-        return self._render(messages, add_generation_prompt)
+    def decode(self, ids: Sequence[int]) -> str:
+        return bytes(token for token in ids if token < 256).decode()
+
+    def render(
+        self, messages: Sequence[Message], *, add_generation_prompt: bool = False, tools: Sequence[Any] = ()
+    ) -> str:
+        offered = f"<|im_start|>tools\n{json.dumps(list(tools))}<|im_end|>\n" if tools else ""
+        return offered + self._render(messages, add_generation_prompt)
 
     def logits(self, ids: Sequence[int]) -> Any:
         if self._refuses:

@@ -8,8 +8,8 @@ import pytest
 
 from edgeft.errors import ModelError
 from edgeft.evals.awkward import STRINGS
+from edgeft.evals.estimate import Estimate
 from edgeft.evals.fidelity import FIDELITY, compare_answers, examine, figures, requirements
-from edgeft.evals.statistics import Estimate
 from edgeft.evals.suites import Case
 from tests.evals.fakes import END, FakeRuntime, byte_ids, chatml
 

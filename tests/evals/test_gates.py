@@ -6,9 +6,11 @@ import pytest
 from scipy import stats
 
 from edgeft.errors import DataError, InputError
-from edgeft.evals.gates import Check, judge, measure, measure_figure, measure_latency, settle, without_times
+from edgeft.evals.estimate import Estimate
+from edgeft.evals.gates import Check, judge, settle, without_times
+from edgeft.evals.measured import measure, measure_figure, measure_latency
 from edgeft.evals.power import for_proportion
-from edgeft.evals.statistics import Estimate, permutation, tango
+from edgeft.evals.statistics import permutation, tango
 from edgeft.recipe.gates import Gate, parse
 
 METRICS = {"task": ("exact_match", "f1", "loss"), "general": ("exact_match", "loss")}
@@ -50,11 +52,13 @@ def check(line: str, after: list[float], before: list[float] | None = None, **ke
         (185, "fail", "undecided", False),
         (175, "estimate", "undecided", False),  # 0.875, interval 0.822 to 0.914
         (175, "pass", "undecided", True),
+        (175, None, "undecided", True),
         (150, "pass", "failed", False),
     ],
 )
-def test_a_level(right: int, undecided: str, status: str, passed: bool) -> None:
-    found = check("task.exact_match >= 0.90", ones(right, 200), undecided=undecided)
+def test_a_level(right: int, undecided: str | None, status: str, passed: bool) -> None:
+    policy = {"undecided": undecided} if undecided else {}
+    found = check("task.exact_match >= 0.90", ones(right, 200), **policy)
     wilson = stats.binomtest(right, 200).proportion_ci(method="wilson")
     assert (found.status, found.passed) == (status, passed)
     assert (found.low, found.high) == pytest.approx((wilson.low, wilson.high))
@@ -85,10 +89,21 @@ def test_undecided_says_how_many_rows_would_tell() -> None:
     found = check("general.exact_match drop <= 0.03", ones(186, 200), ones(190, 200))
     assert (found.status, found.passed) == ("undecided", True)
     assert "too few rows to tell (about" in found.detail
-    assert found.detail.endswith("passes by the estimate")
+    assert found.detail.endswith("so it passes (undecided: pass)")
     needed = int(found.detail.split("(about ")[1].split()[0])
     scale = needed // 200 + 1
     assert check("general.exact_match drop <= 0.03", ones(186, 200) * scale, ones(190, 200) * scale).status == "passed"
+
+
+def test_a_figure_without_an_interval_can_still_fail() -> None:
+    """One row says nothing of others: with undecided gates passing, such a gate would pass whatever was measured."""
+    gate = parse("gguf-q8_0.mean_kl <= 0.01", METRICS, ["gguf-q8_0"])
+    for value, policy, passed in ((0.5, "pass", False), (0.001, "pass", True), (0.001, "fail", False)):
+        (found,) = settle(
+            [measure_figure(gate, {"mean_kl": Estimate(value, 1, None, None)})],
+            undecided=policy,  # type: ignore[arg-type]
+        )
+        assert (found.status, found.passed) == ("undecided", passed)
 
 
 def test_binary_floating_point_does_not_decide() -> None:

@@ -5,6 +5,9 @@ import pytest
 from edgeft.errors import InputError
 from edgeft.evals import metrics
 
+CALL = '{"name": "rain", "arguments": {"city": "Oslo", "day": 3}}'
+OTHER = '{"name": "stop", "arguments": {}}'
+
 
 @pytest.mark.parametrize(
     ("metric", "expected", "answer", "score"),
@@ -26,6 +29,28 @@ from edgeft.evals import metrics
         ("json_match", "{}", "{}", 1.0),
         ("json_match", '{"a": 1}', '{"a": NaN}', 0.0),
         ("json_match", '{"a": 1}', "[" * 100_000, 0.0),
+        ("tool_calls", CALL, CALL, 1.0),
+        (
+            "tool_calls",
+            CALL,
+            '<tool_call>\n{"arguments": {"day": 3, "city": "Oslo"}, "name": "rain"}\n</tool_call>',
+            1.0,
+        ),
+        ("tool_calls", CALL, '[TOOL_CALLS] [{"name": "rain", "arguments": {"city": "Oslo", "day": 3}}]', 1.0),
+        ("tool_calls", CALL, 'One moment. {"name": "rain", "parameters": {"city": "Oslo", "day": 3}}', 1.0),
+        ("tool_calls", CALL, '{"name": "rain", "arguments": "{\\"city\\": \\"Oslo\\", \\"day\\": 3}"}', 1.0),
+        ("tool_calls", CALL, CALL[:-1], 0.0),
+        ("tool_calls", CALL, f"{CALL} {CALL}", 0.0),
+        ("tool_calls", CALL, CALL.replace("rain", "snow"), 0.0),
+        ("tool_calls", CALL, CALL.replace("3", '"3"'), 0.0),
+        ("tool_calls", CALL, CALL.replace("3", '3, "hour": 1'), 0.0),
+        ("tool_calls", CALL.replace("3", "true"), CALL.replace("3", "1"), 0.0),
+        ("tool_calls", CALL, "It rains.", 0.0),
+        ("tool_calls", "It rains.", "It does not.", 1.0),  # no call is expected, none is made
+        ("tool_calls", "It rains.", CALL, 0.0),
+        ("tool_calls", CALL, "[" * 100_000, 0.0),
+        ("tool_calls", f"{CALL}\n{OTHER}", f"{OTHER}\n{CALL}", 0.0),
+        ("tool_calls", f"{CALL}\n{OTHER}", f"[{CALL}, {OTHER}]", 1.0),
     ],
 )
 def test_scores(metric: str, expected: str, answer: str, score: float) -> None:

@@ -7,7 +7,8 @@ import math
 from scipy import stats
 
 from edgeft.evals import power
-from edgeft.evals.statistics import mean, scaled
+from edgeft.evals.estimate import scaled
+from edgeft.evals.statistics import mean
 
 
 def test_a_proportion_is_the_textbook_formula() -> None:

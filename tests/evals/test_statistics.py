@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from edgeft.evals import statistics
+from edgeft.evals import bootstrap, statistics
+from edgeft.evals.estimate import Estimate, doubt, scaled
 
 
 def test_wilson_and_clopper_pearson_are_scipys() -> None:
@@ -111,6 +113,35 @@ def test_bootstrap_is_bca_deterministic_and_paired() -> None:
     assert (found.low, found.high) == pytest.approx((low, high), abs=1.5e-3)
 
 
+@pytest.mark.parametrize("n", [6, 60, 400])
+def test_bca_is_scipys(n: int) -> None:
+    """The same resamples, bias, acceleration and percentiles, at several confidences."""
+    draw = np.random.default_rng(n)
+    nats, tokens = draw.gamma(2.0, 1.0, n), draw.integers(1, 30, n).astype(float)
+    others = nats + draw.normal(0.02, 0.1, n)
+
+    def rise(x: Any, k: Any, y: Any, m: Any, axis: int = -1) -> Any:
+        return (y.sum(axis) / m.sum(axis)) / (x.sum(axis) / k.sum(axis)) - 1
+
+    found = statistics.paired_ratio_difference((nats, tokens), (others, tokens), relative=True)  # type: ignore[arg-type]
+    for level in (0.8, 0.95, 0.99):
+        wanted = stats.bootstrap(
+            [nats, tokens, others, tokens], rise, vectorized=True, paired=True, n_resamples=bootstrap.RESAMPLES,
+            confidence_level=level, rng=np.random.default_rng(bootstrap.SEED),
+        ).confidence_interval  # fmt: skip
+        assert found.at is not None
+        assert found.at(level) == pytest.approx((wanted.low, wanted.high), abs=1e-12)
+
+
+def test_permutation_of_many_rows_is_near_the_t_test() -> None:
+    draw = np.random.default_rng(9)
+    before = draw.normal(size=200)
+    after = before + draw.normal(0.15, 1.0, 200)
+    found = statistics.permutation(before.tolist(), after.tolist())
+    assert found == pytest.approx(stats.ttest_rel(after, before).pvalue, abs=0.02)
+    assert statistics.permutation(before.tolist(), before.tolist()) == 1.0
+
+
 def test_ratio_resamples_rows_with_their_tokens() -> None:
     nats, tokens = [2.0, 30.0, 4.0, 9.0, 1.0, 7.0], [1.0, 10.0, 2.0, 3.0, 1.0, 3.0]
     found = statistics.ratio(nats, tokens)
@@ -125,7 +156,7 @@ def test_ratio_resamples_rows_with_their_tokens() -> None:
 
 def test_edges() -> None:
     assert statistics.mean([0.5]).low is None
-    assert statistics.mean([0.5, 0.5, 0.5]) == statistics.Estimate(0.5, 3, 0.5, 0.5)
+    assert statistics.mean([0.5, 0.5, 0.5]) == Estimate(0.5, 3, 0.5, 0.5)
     with pytest.raises(ValueError, match="no scores"):
         statistics.mean([])
     with pytest.raises(ValueError, match="same rows"):
@@ -152,13 +183,13 @@ def test_doubt_is_the_score_test_at_the_limit() -> None:
     """Inverting Wilson's interval is the score test of the proportion, inverting Tango's is his score test."""
     p, limit, n = 180 / 200, 0.95, 200
     z = (p - limit) / math.sqrt(limit * (1 - limit) / n)
-    assert statistics.doubt(statistics.proportion(180, 200), limit) == pytest.approx(stats.norm.cdf(z), rel=1e-3)
-    assert statistics.doubt(statistics.proportion(180, 200), 0.9) == 0.5
+    assert doubt(statistics.proportion(180, 200), limit) == pytest.approx(stats.norm.cdf(z), rel=1e-3)
+    assert doubt(statistics.proportion(180, 200), 0.9) == 0.5
     won, lost, delta = 4, 20, -0.02
     variance = statistics.tango_variance(won, lost, n, delta)
     score = ((won - lost) / n - delta) / math.sqrt(variance / n)
-    assert statistics.doubt(statistics.tango(won, lost, n), delta) == pytest.approx(stats.norm.cdf(score), rel=1e-3)
-    assert statistics.doubt(statistics.mean([0.5]), 0.1) == 1.0
+    assert doubt(statistics.tango(won, lost, n), delta) == pytest.approx(stats.norm.cdf(score), rel=1e-3)
+    assert doubt(statistics.mean([0.5]), 0.1) == 1.0
 
 
 def test_doubt_of_a_bootstrap_is_the_share_of_resamples_beyond() -> None:
@@ -166,8 +197,8 @@ def test_doubt_of_a_bootstrap_is_the_share_of_resamples_beyond() -> None:
     values = [float(value) for value in np.random.default_rng(4).normal(0.0, 1.0, 2500)]
     found = statistics.mean(values)
     limit = found.value + 1.5 / math.sqrt(2500)
-    assert statistics.doubt(found, limit) == pytest.approx(stats.norm.sf(1.5), abs=0.02)
-    assert statistics.doubt(found, 10.0) == 1 / (statistics.RESAMPLES + 1), "no finer than the resamples tell"
+    assert doubt(found, limit) == pytest.approx(stats.norm.sf(1.5), abs=0.02)
+    assert doubt(found, 10.0) == 1 / (bootstrap.RESAMPLES + 1), "no finer than the resamples tell"
 
 
 def test_a_percentile_with_order_statistics() -> None:
@@ -197,7 +228,7 @@ def test_units_may_change_and_signs() -> None:
     assert (found.low, found.high) == pytest.approx((-100 * plain.high, -100 * plain.low))
     assert found.at is not None
     assert found.at(0.5)[0] > found.low
-    read = statistics.scaled(2.0, 10, 1.0, 4.0)
+    read = scaled(2.0, 10, 1.0, 4.0)
     assert read.at is not None
     assert read.at(0.95) == pytest.approx((1.0, 4.0))
     assert read.at(0.99)[1] == pytest.approx(2.0 + 2.0 * stats.norm.ppf(0.995) / stats.norm.ppf(0.975))
@@ -205,10 +236,10 @@ def test_units_may_change_and_signs() -> None:
 
 def test_rows_are_drawn_whole() -> None:
     rows = [np.full(5, float(i)) for i in range(12)]
-    low, high = statistics.resampled_rows(rows, lambda values: float(values.mean())) or (0.0, 0.0)
+    low, high = bootstrap.resampled_rows(rows, lambda values: float(values.mean())) or (0.0, 0.0)
     wide = 2 * 1.96 * np.std(range(12)) / math.sqrt(12)  # 12 rows, not 60 values
     assert high - low == pytest.approx(wide, rel=0.15)
-    assert statistics.resampled_rows(rows[:1], np.mean) is None
+    assert bootstrap.resampled_rows(rows[:1], np.mean) is None
 
 
 def test_false_alarms_of_a_drop_are_rare_by_enumeration() -> None:

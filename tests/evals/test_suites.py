@@ -51,13 +51,14 @@ def test_a_users_file_is_read_with_locations(tmp_path: Path) -> None:
     path = tmp_path / "mine.jsonl"
     good = '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}\n'
     path.write_text(good + "\n" + good)
-    assert [case.id for case in suites.from_jsonl("s", path, metrics=METRICS).cases] == ["mine.jsonl:1", "mine.jsonl:3"]
+    suite = suites.from_rows("s", suites.read_objects(path), metrics=METRICS)
+    assert [case.id for case in suite.cases] == ["mine.jsonl:1", "mine.jsonl:3"]
     path.write_text(good + '{"messages": [}\n')
     with pytest.raises(DataError, match=r"mine\.jsonl:2:15: not JSON") as error:
-        suites.from_jsonl("s", path, metrics=METRICS)
+        list(suites.read_objects(path))
     assert error.value.exit_code == 2
     with pytest.raises(DataError, match="cannot be read"):
-        suites.from_jsonl("s", tmp_path / "none.jsonl", metrics=METRICS)
+        list(suites.read_objects(tmp_path / "none.jsonl"))
 
 
 def test_a_packaged_suite_keeps_its_families(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

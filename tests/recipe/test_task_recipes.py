@@ -1,4 +1,4 @@
-"""The task recipes learn on the packaged base: one is run whole, the others' data is what the tool writes."""
+"""The task recipes learn on the packaged base: one of each path is run whole, and all rows are what the tool writes."""
 
 from __future__ import annotations
 
@@ -47,20 +47,21 @@ def test_intervals_that_touch_are_not_apart() -> None:
 
 
 @pytest.mark.slow
-def test_one_of_them_learns_and_ships(tmp_path: Path) -> None:
-    recipe = ROOT / "recipes" / "classification-generation.yaml"
+@pytest.mark.parametrize("name", ["classification-generation", "classification", "tool-calling"])
+def test_it_learns_and_ships(name: str, tmp_path: Path) -> None:
+    recipe = ROOT / "recipes" / f"{name}.yaml"
     done = subprocess.run(
         [sys.executable, "-c", tasks_table.RUN, "run", str(recipe), "--json"],
         cwd=tmp_path,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1200,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert {target["status"] for target in json.loads(done.stdout)["targets"]} == {"built"}
-    built = tmp_path / "build" / "classification-generation"
-    before, after = (tasks_table.figure(built / f"eval.{when}", "exact_match") for when in ("base", "tuned"))
+    built, metric = tmp_path / "build" / name, load(recipe).suites["task"].metrics[0]
+    before, after = (tasks_table.figure(built / f"eval.{when}", metric) for when in ("base", "tuned"))
     assert tasks_table.apart(before, after)
     assert after["value"] > before["value"]

@@ -134,3 +134,6 @@ def test_training_keeps_the_head_as_peft_does(adapter: Path) -> None:
     with safe_open(adapter / "adapter_model.safetensors", "pt") as tensors:
         assert tensors.get_slice("base_model.model.score.weight").get_shape()[0] == len(LABELS)
     assert json.loads((adapter / "training.json").read_text())["labels"] == list(LABELS)
+    assert "AutoModelForSequenceClassification.from_pretrained(BASE, num_labels=3)" in (
+        adapter / "README.md"
+    ).read_text(encoding="utf-8")

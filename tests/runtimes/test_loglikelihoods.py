@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,26 @@ def test_a_transformers_model(tiny_llama: Any, budget: int, monkeypatch: pytest.
         assert runtime.loglikelihoods([([5, 6, 7], greedy)])[0].greedy
         monkeypatch.setattr(hf_scoring, "_LOGITS", 3 * runtime.vocab_size)  # several passes for one batch
         check(runtime, 2e-5)
+
+
+def test_the_layers_run_once_however_many_logits_are_needed(
+    tiny_llama: Path, tiny_adapter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large vocabulary takes the output layer in pieces; the layers below it are not run again for each."""
+    for adapter in (None, tiny_adapter):
+        with open_hf(tiny_llama, adapter) as runtime:
+            layer = runtime._model.get_decoder().layers[0]
+            ran: list[int] = []
+            layer.register_forward_hook(lambda *_, ran=ran: ran.append(1))
+            whole = runtime.loglikelihoods(REQUESTS)
+            together = len(ran)
+            monkeypatch.setattr(hf_scoring, "_LOGITS", 3 * runtime.vocab_size)
+            pieces = runtime.loglikelihoods(REQUESTS)
+            assert len(ran) == 2 * together
+            for one, other in zip(whole, pieces, strict=True):
+                assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+            monkeypatch.undo()
+            assert runtime.logits([5, 6, 7]).shape == (3, runtime.vocab_size), "the model is as it was"
 
 
 def test_every_runtime(runtime: Any) -> None:

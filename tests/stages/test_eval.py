@@ -93,3 +93,20 @@ def test_a_missing_split_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     inputs = Inputs({"data": artifact.load(tmp_path / "data")}, {"base": tmp_path})
     with pytest.raises(ModelError, match=r"no file 'test\.jsonl'"):
         stage.questions_of(params.suites, inputs)
+
+
+def test_the_base_is_asked_through_the_recipes_template(tiny_llama: Path, tmp_path: Path) -> None:
+    """A base without tools in its template, or without any template, is given the same text as the tuned model."""
+    own = "{% for m in messages %}<|im_start|>{{ m['role'] }}: {{ m['content'] }}<|im_end|>{% endfor %}"
+    work = Work(tmp_path / "data", tmp_path)
+    work.folder.mkdir()
+    files.write_jsonl(work.folder / "test.jsonl", task_rows(2))
+    for template in (None, own):
+        files.write_json(work.folder / "stats.json", {"chat_template": template})
+        artifact.finish(
+            work.folder, Outcome("dataset"), stage="data", fingerprint="f", params={}, inputs={}, environment={}
+        )
+        data = artifact.load(work.folder)
+        with stage.open_model(Inputs({"data": data}, {"base": tiny_llama})) as runtime:
+            text = runtime.render([{"role": "user", "content": "Hi"}])
+        assert text == ("<|im_start|>user: Hi<|im_end|>" if template else "<|im_start|>user\nHi<|im_end|>\n")

@@ -15,7 +15,7 @@ def test_a_better_model_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     found = made.gate("task.exact_match >= 0.90", "general.exact_match drop <= 0.03")
     assert found.passed
     assert found.kind == "verdict"
-    assert found.facts == {"sentence": "the tuned model passes 2 checks", "why": []}
+    assert found.facts == {"sentence": "the tuned model passes 2 checks; 1 undecided: too few rows to tell", "why": []}
     verdict = files.read_json(found.file("verdict.json"))
     assert verdict["passed"]
     assert [check["gate"] for check in verdict["checks"]] == [

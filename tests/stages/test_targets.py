@@ -496,7 +496,7 @@ def test_the_options_of_onnx_are_those_of_its_exporter() -> None:
     from edgeft.exporters.onnx.options import OnnxOptions
     from edgeft.recipe.schema import ExportOptions
 
-    of_onnx = set(OnnxOptions.model_fields) - {"threads"}
+    of_onnx = set(OnnxOptions.model_fields) - {"threads", "check"}  # of the command line: a recipe's files are verified
     assert set(ExportOptions.model_fields) == of_onnx | OF_GGUF | {"with_base"}
     for name in of_onnx:
         info = ExportOptions.model_fields[name]

@@ -1,12 +1,14 @@
 """How often gates are wrong: simulated evaluations whose true drop is known, judged by the gates as they are.
 
-    python tools/bench/gate_errors.py [--runs 400] [--rows 100,200,400,800] [--seed 1]
+    python tools/bench/gate_errors.py [--runs 200] [--rows 100,200,400,800] [--seed 1] [--processes 2]
 
-Four kinds of gates: the drop of a share of right answers (paired 0/1 scores, Tango's interval), the drop of a mean of
-scores near 1 (bootstrap of rows), the rise of the loss in percent (nats per token, rows with their tokens), and a
-verdict of six gates at once (Holm). A false alarm is a model within the limit that fails; a miss is one beyond it that
-passes. "at the limit" the true drop is the limit itself, the hardest case; "none" is no true drop. "estimate fails" is
-how often the recipe's default for undecided gates, going by the estimate, would stop the model too.
+Three kinds of gates: the drop of a share of right answers (paired 0/1 scores, Tango's interval), the drop of a mean of
+scores near 1 (bootstrap of rows), the rise of the loss in percent (nats per token, rows with their tokens); and a
+verdict of six gates at once (Holm).
+
+A model within the limit that is stopped is a false alarm, one beyond it that ships a miss; what becomes of undecided
+gates decides both, so each policy of `gate.undecided` has its column, the recipe's default first. "at the limit" the
+true drop is the limit itself, the hardest case; "none" is no true drop.
 
 The power computation is checked as well: the rows that it asks for are drawn, and the share of evaluations of that size
 that decide is printed (0.8 is meant).
@@ -15,16 +17,21 @@ that decide is printed (0.8 is meant).
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).parent]
 
-from edgeft.evals.gates import Measured, measure, settle  # noqa: E402
+from edgeft.evals.gates import UNDECIDED, settle  # noqa: E402
+from edgeft.evals.measured import Measured, measure  # noqa: E402
+from edgeft.evals.statistics import proportion as proportion_of  # noqa: E402
 from edgeft.recipe.gates import parse  # noqa: E402
 
 LIMIT = 0.03
@@ -91,8 +98,10 @@ KINDS = (
     Kind("mean, drop <= 0.03", "task.f1 drop <= 0.03", mean),
     Kind("loss, rise <= 3%", "task.loss rise <= 3%", loss),
 )
+POLICIES = (UNDECIDED, *(policy for policy in ("pass", "estimate", "fail") if policy != UNDECIDED))
 POWERS = (0.4, 0.8, 0.9)  # true drops, as shares of the limit, at which the power computation is checked
 TRUE = (("none", 0.0), ("half the limit", 0.5), ("at the limit", 1.0), ("twice the limit", 2.0), ("3 times", 3.0))
+GATES = 6
 
 
 def measured(kind: Kind, draw: Any, n: int, drop: float) -> Measured:
@@ -101,30 +110,34 @@ def measured(kind: Kind, draw: Any, n: int, drop: float) -> Measured:
 
 
 def rates(kind: Kind, n: int, drop: float, runs: int, seed: int) -> Counter[str]:
-    """How many of `runs` evaluations of `n` rows end in each status, and how many the estimate alone would fail."""
+    """How many of `runs` evaluations of `n` rows end in each status, and how many each policy stops ("stop-POLICY")."""
     import numpy as np
 
     draw = np.random.default_rng([seed, n, round(1e6 * drop), *kind.name.encode()])
     found: Counter[str] = Counter()
     for _ in range(runs):
-        (check,) = settle([measured(kind, draw, n, drop)])
+        item = measured(kind, draw, n, drop)
+        for policy in POLICIES:
+            (check,) = settle([item], undecided=policy)
+            found[f"stop-{policy}"] += not check.passed
         found[check.status] += 1
-        found["stopped"] += not check.passed
     return found
 
 
-def together(n: int, drop: float, gates: int, runs: int, seed: int) -> Counter[str]:
-    """Verdicts of several gates of the first kind, each on rows of its own, all with the same true drop."""
+def together(n: int, worst: float, runs: int, seed: int) -> Counter[str]:
+    """Verdicts of six gates of the first kind, each on rows of its own, all at their limit but one, whose true drop is
+    `worst` times the limit: how many fail with and without Holm's correction, how many each policy stops."""
     import numpy as np
 
-    draw = np.random.default_rng([seed, n, gates, round(1e6 * drop)])
+    draw = np.random.default_rng([seed, n, GATES, round(1e6 * worst)])
     found: Counter[str] = Counter()
     for _ in range(runs):
-        items = [measured(KINDS[0], draw, n, drop) for _ in range(gates)]
+        items = [measured(KINDS[0], draw, n, LIMIT * (worst if gate == 0 else 1)) for gate in range(GATES)]
         found["alone"] += any(settle([item])[0].status == "failed" for item in items)
-        checks = settle(items)
+        for policy in POLICIES:
+            checks = settle(items, undecided=policy)
+            found[f"stop-{policy}"] += any(not check.passed for check in checks)
         found["failed"] += any(check.status == "failed" for check in checks)
-        found["passed"] += all(check.status == "passed" for check in checks)
     return found
 
 
@@ -141,39 +154,73 @@ def powers(kind: Kind, share: float, runs: int, seed: int) -> tuple[int, float]:
     return needed, sum(decided) / runs
 
 
-def table(sizes: Sequence[int], runs: int, seed: int) -> Iterator[str]:
-    head = (
-        f"{'gate':22} {'true drop':16} {'n':>6} {'passed':>8} {'failed':>8} {'undecided':>10}  {'estimate fails':>14}"
+def wrong(found: Counter[str], runs: int, *, within: bool) -> str:
+    """The share of wrong decisions of each policy."""
+    shares = (found[f"stop-{policy}"] / runs for policy in POLICIES)
+    return " ".join(f"{share if within else 1 - share:9.1%}" for share in shares)
+
+
+def head(first: str, columns: Sequence[str]) -> str:
+    by = " ".join(f"{policy:>9}" for policy in POLICIES)
+    return f"{first} {'n':>6} {' '.join(f'{column:>9}' for column in columns)}  {'wrong':12} {by}"
+
+
+def table(sizes: Sequence[int], runs: int, seed: int, pool: ProcessPoolExecutor) -> Iterator[str]:
+    yield head(f"{'gate':20} {'true drop':16}", ("passed", "failed", "undecided"))
+    asked = [(kind, name, share, n) for kind in KINDS for name, share in TRUE for n in sizes]
+    work = [pool.submit(rates, kind, n, share * kind.limit, runs, seed) for kind, _, share, n in asked]
+    alarms, judged = 0, 0
+    for (kind, name, share, n), done in zip(asked, work, strict=True):
+        found = done.result()
+        parts = " ".join(f"{found[key] / runs:9.1%}" for key in ("passed", "failed", "undecided"))
+        what = "false alarms" if share <= 1 else "misses"
+        yield f"{kind.name:20} {name:16} {n:6} {parts}  {what:12} {wrong(found, runs, within=share <= 1)}"
+        if share == 1:
+            alarms, judged = alarms + found[f"stop-{UNDECIDED}"], judged + runs
+    rate = proportion_of(alarms, judged)
+    yield (
+        f"\nfalse alarms by default (undecided: {UNDECIDED}) at the limit, all kinds and sizes: {alarms} of {judged}, "
+        f"{rate.value:.1%} (95 % interval {rate.low:.1%} to {rate.high:.1%}); of one line's {runs} runs chance alone "
+        f"moves the share by {1.96 * (rate.value * (1 - rate.value) / runs) ** 0.5:.1%}"
     )
-    yield head
-    for kind in KINDS:
-        for name, share in TRUE:
-            for n in sizes:
-                found = rates(kind, n, share * kind.limit, runs, seed)
-                parts = [found[key] / runs for key in ("passed", "failed", "undecided", "stopped")]
-                wrong = "  false alarms" if share <= 1 else "  misses"
-                of = parts[1] if share <= 1 else parts[0]
-                yield (
-                    f"{kind.name:22} {name:16} {n:6} {parts[0]:8.1%} {parts[1]:8.1%} {parts[2]:10.1%}  {parts[3]:14.1%}"
-                    f"{wrong} {of:.1%}"
-                )
+
+
+def of_six(sizes: Sequence[int], runs: int, seed: int, pool: ProcessPoolExecutor) -> Iterator[str]:
+    yield f"\n{GATES} gates of the first kind at once, all at their limit, and with one of them beyond it:"
+    yield head(f"{'one of them':20}", ("alone", "Holm"))
+    asked = [(name, share, n) for name, share in TRUE[2:] for n in sizes]
+    work = [pool.submit(together, n, share, runs, seed) for _, share, n in asked]
+    for (name, share, n), done in zip(asked, work, strict=True):
+        found = done.result()
+        parts = " ".join(f"{found[key] / runs:9.1%}" for key in ("alone", "failed"))
+        what = "false alarms" if share <= 1 else "misses"
+        yield f"{name:20} {n:6} {parts}  {what:12} {wrong(found, runs, within=share <= 1)}"
+
+
+def of_power(runs: int, seed: int, pool: ProcessPoolExecutor) -> Iterator[str]:
+    yield "\nrows that the power computation asks for, and how many evaluations of that size pass:"
+    work = [pool.submit(partial(powers, kind, share, runs, seed)) for kind, share in zip(KINDS, POWERS, strict=True)]
+    for kind, share, done in zip(KINDS, POWERS, work, strict=True):
+        needed, passed = done.result()
+        yield f"{kind.name:20} true drop {share:g} of the limit: {needed:6} rows, {passed:.1%}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=400)
+    parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--rows", default="100,200,400,800")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     given = parser.parse_args()
-    for line in table([int(n) for n in given.rows.split(",")], given.runs, given.seed):
-        print(line, flush=True)
-    print("\nsix gates of the first kind at once, each at its limit, 400 rows each:")
-    found = together(400, LIMIT, 6, given.runs, given.seed)
-    print(f"some gate fails: {found['failed'] / given.runs:.1%} (without Holm {found['alone'] / given.runs:.1%})")
-    print("\nrows that the power computation asks for, and how many evaluations of that size pass:")
-    for kind, share in zip(KINDS, POWERS, strict=True):
-        needed, passed = powers(kind, share, given.runs, given.seed)
-        print(f"{kind.name:22} true drop {share:g} of the limit: {needed:6} rows, {passed:.1%}", flush=True)
+    sizes = [int(n) for n in given.rows.split(",")]
+    with ProcessPoolExecutor(given.processes) as pool:
+        for lines in (
+            table(sizes, given.runs, given.seed, pool),
+            of_six(sizes, given.runs, given.seed, pool),
+            of_power(given.runs, given.seed, pool),
+        ):
+            for line in lines:
+                print(line, flush=True)
 
 
 if __name__ == "__main__":

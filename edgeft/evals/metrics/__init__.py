@@ -51,6 +51,7 @@ METRICS: dict[str, Metric] = {
     "json_fields": Metric(
         f"{_HERE}.json_fields:make", "share of the schema's fields that are right", takes="settings", needs="schema"
     ),
+    "tool_calls": Metric(f"{_HERE}.tool_calls:score", "the calls that are expected, and no others"),
     "token_f1": Metric(f"{_HERE}.token_f1:score", "overlap of words, as SQuAD measures it"),
     "rouge1": Metric(f"{_HERE}.rouge:rouge1", "overlap of words (F)"),
     "rouge2": Metric(f"{_HERE}.rouge:rouge2", "overlap of pairs of words (F)"),

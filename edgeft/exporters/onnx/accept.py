@@ -6,7 +6,7 @@ that is not a multiple of 16), or that fail on the second token (fp16 for CPUs),
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Values = dict[str, NDArray[Any]]
 
-_LENGTH = 8  # tokens of the trial text; the last is also read on its own, from the cache
+_LENGTH = 8  # tokens of a trial without a text; the last token is also read on its own, from the cache
 # How far cached and full logits may differ, as a share of the largest logit. Quantized activations (accuracy level 4)
 # are rounded per block, which amplifies the last bits in which one token differs from many.
 _TOLERANCE = {"fp32": 1e-4, "fp16": 0.02, "bf16": 0.1, "int8": 0.2, "int4": 0.2}
@@ -45,8 +45,19 @@ def providers() -> list[str]:
     return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in known]
 
 
-def accept(graph: Path, *, vocab_size: int, head_size: int, type_name: str, whole: int = _WHOLE) -> None:
-    """Open `graph`, run it once on a whole text and once with its last token read from the cache; compare both.
+def accept(
+    graph: Path,
+    *,
+    vocab_size: int,
+    head_size: int,
+    type_name: str,
+    tokens: Sequence[int] = (),
+    whole: int = _WHOLE,
+) -> NDArray[np.float32]:
+    """Open `graph`, run it once on a whole text and once with its last token read from the cache; compare both. The
+    whole text's logits are handed back, float32[T, vocab_size].
+
+    tokens  the text (default: a few ids)
 
     The session that is opened reads no weights; the trial runs in one session of its own, or (above `whole` bytes) in
     several, one after the other. Raises `EdgeftError` that says at which step the file fails.
@@ -69,6 +80,8 @@ def accept(graph: Path, *, vocab_size: int, head_size: int, type_name: str, whol
             return dict(zip(pieces.outputs, session.run(pieces.outputs, dict(feeds)), strict=True))
 
     ids = np.arange(_LENGTH, dtype=np.int64)[None] * 7 % vocab_size
+    if len(tokens) > 1:
+        ids = np.array([list(tokens)], dtype=np.int64)
     caches = cache_names(graph.parent)
     try:
         empty = {name: _empty(*pieces.inputs[name], head_size) for name in caches if name in pieces.inputs}
@@ -77,13 +90,15 @@ def accept(graph: Path, *, vocab_size: int, head_size: int, type_name: str, whol
         cached, _ = _read(run, pieces, ids[:, -1:], cache, caches)
     except Exception as error:
         raise _refused("ONNX Runtime loads the exported graph and cannot run it", error) from None
-    if full.shape != (1, _LENGTH, vocab_size) or not np.isfinite(full).all() or not np.isfinite(cached).all():
+    if full.shape != (*ids.shape, vocab_size) or not np.isfinite(full).all() or not np.isfinite(cached).all():
         raise EdgeftError(f"the exported graph gives logits of shape {full.shape}, or some that are not numbers")
     difference = float(np.abs(full[:, -1] - cached[:, -1]).max()) / max(float(np.abs(full).max()), 1e-6)
     if difference > _TOLERANCE[type_name]:
         raise EdgeftError(
             f"the exported graph answers differently from its cache (by {difference:.1%} of its largest logit)"
         )
+    whole_text: NDArray[np.float32] = full[0]
+    return whole_text
 
 
 def _session(graph: Path, *, plain: bool) -> Any:

@@ -22,7 +22,9 @@ from edgeft.exporters.onnx.builder import build
 from edgeft.exporters.onnx.late import NotCarried
 from edgeft.exporters.onnx.memory import give_back
 from edgeft.exporters.onnx.options import TYPES, OnnxOptions, builder_options, parse_options, provider_of
+from edgeft.exporters.onnx.reference import compared, logits_of
 from edgeft.exporters.onnx.settings import Settings, adapter_readme, settings_of, write_settings
+from edgeft.exporters.onnx.trials import TEXTS
 from edgeft.files import digest_text, remove_tree, walk_files, write_text
 from edgeft.progress import Listener, Progress, silent
 from edgeft.registry import suggestion
@@ -41,7 +43,10 @@ ARCHITECTURES = tuple(
         "Mistral", "Nemotron", "Olmo", "Phi", "Phi3", "Qwen2", "Qwen3",
     )
 )  # fmt: skip
+# Families whose embeddings are tied unless config.json says otherwise.
+TIED_BY_DEFAULT = ("ernie4_5", "gemma", "gemma2", "gemma3", "gemma3_text", "lfm2")
 _HEAD_MULTIPLE = 16  # ONNX Runtime's GroupQueryAttention
+_TRIAL = 24  # tokens of the text that a graph is tried with
 
 
 def check(base: Path, type_name: str, options: Mapping[str, Any] | None = None) -> None:
@@ -100,7 +105,7 @@ def export(
     config = read_config(source.base)
     if chosen.backend == "optimum":
         return _by_optimum(source, type_name, folder, chosen, listen)
-    switches = builder_options(chosen, type_name, tied=_is_tied(source.base))
+    switches = builder_options(chosen, type_name, tied=_is_tied(config))
     provider = provider_of(chosen, type_name)
     adapter = _apart(source, chosen)
     threads = chosen.threads or len(os.sched_getaffinity(0))
@@ -116,11 +121,41 @@ def export(
         if adapter:
             open_for_adapters(folder / GRAPH)
         write_settings(folder, scratch / _DESCRIBED, settings, source, type_name, chosen)
-    listen(Progress(2, 3, "step", "running the graph once"))
-    give_back()
-    accept(folder / GRAPH, vocab_size=settings.vocab_size, head_size=_head_size(config), type_name=type_name)
+        facts |= _tried(used, folder, scratch / _DESCRIBED, type_name, chosen, settings, _head_size(config), listen)
     listen(Progress(3, 3, "step", "done"))
     return Exported({**_facts(source, type_name, folder, chosen, settings), **facts})
+
+
+def _tried(
+    source: ExportSource,
+    folder: Path,
+    checkpoint: Path,
+    type_name: str,
+    options: OnnxOptions,
+    settings: Settings,
+    head_size: int,
+    listen: Listener,
+) -> dict[str, Any]:
+    """Run the graph on a built-in text, whole and from its cache, and compare it with the model that went in."""
+    listen(Progress(2, 3, "step", "running the graph once"))
+    give_back()
+    tokens = _trial(checkpoint, settings)
+    sizes = {"vocab_size": settings.vocab_size, "head_size": head_size}
+    given = accept(folder / GRAPH, type_name=type_name, tokens=tokens, **sizes)
+    tried: dict[str, Any] = {"tried": "one text whole, and its last token from the cache"}
+    if not options.check or len(tokens) < 2:
+        return {**tried, "compared": None}
+    listen(Progress(2, 3, "step", "comparing with the model, layer by layer"))
+    give_back()
+    return {**tried, "compared": compared(logits_of(checkpoint, source.weights(), tokens), given, type_name)}
+
+
+def _trial(checkpoint: Path, settings: Settings) -> list[int]:
+    """A few tokens of a built-in text, as the model's tokenizer gives them."""
+    from edgeft.models.tokenizer import load_tokenizer
+
+    ids = list(load_tokenizer(checkpoint)(TEXTS[0], verbose=False)["input_ids"])[:_TRIAL]
+    return ids if ids and max(ids) < settings.vocab_size else []
 
 
 def _built(
@@ -185,17 +220,17 @@ def _by_optimum(source: ExportSource, type_name: str, folder: Path, chosen: Onnx
     head_size = _head_size(read_config(source.base))
     with _scratch(folder) as scratch, storage_errors(folder):
         settings, versions = optimum.export(source, type_name, folder, chosen, head_size, scratch, listen)
-    listen(Progress(2, 3, "step", "running the graph once"))
-    accept(folder / GRAPH, vocab_size=settings.vocab_size, head_size=head_size, type_name=type_name)
+        write_companions(source, described := scratch / _DESCRIBED, source.weights())
+        facts = _tried(source, folder, described, type_name, chosen, settings, head_size, listen)
     listen(Progress(3, 3, "step", "done"))
-    return Exported({**_facts(source, type_name, folder, chosen, settings), "backend": "optimum", "made_by": versions})
+    made = {"backend": "optimum", "made_by": versions}
+    return Exported({**_facts(source, type_name, folder, chosen, settings), **facts, **made})
 
 
-def _is_tied(base: Path) -> bool:
-    """As transformers understands the config: the key has another name in some, and is left out in others."""
-    from transformers import AutoConfig
-
-    return bool(getattr(AutoConfig.from_pretrained(base, trust_remote_code=False), "tie_word_embeddings", False))
+def _is_tied(config: Mapping[str, Any]) -> bool:
+    """As transformers understands config.json: a family's own default where the key is left out."""
+    own = config.get("tie_word_embeddings", config.get("model_type") in TIED_BY_DEFAULT)
+    return bool(config.get("tie_embedding", own) if config.get("model_type") == "lfm2" else own)
 
 
 @contextmanager
@@ -240,7 +275,6 @@ def _facts(
         "context_length": settings.context_length,
         "stop_ids": list(settings.stop_ids),
         "chat_template": digest_text(settings.template) if settings.template else None,
-        "tried": "one text whole, and its last token from the cache",
     }
 
 

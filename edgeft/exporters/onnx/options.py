@@ -29,7 +29,7 @@ _PROVIDERS: dict[str, tuple[str, ...]] = {
 _DEVICES: dict[str, tuple[str, int]] = {"cpu": ("cpu", 32), "mobile": ("cpu", 64), "web": ("webgpu", 32)}
 
 
-_OF_OPTIMUM = {"backend", "block_size", "accuracy_level", "max_length", "threads"}
+_OF_OPTIMUM = {"backend", "check", "block_size", "accuracy_level", "max_length", "threads"}
 
 
 class OnnxOptions(BaseModel):
@@ -60,6 +60,7 @@ class OnnxOptions(BaseModel):
     head            bits of the last product, the most sensitive one: "int8", or "same" as the others (int4 only)
     layers          bits of the most sensitive of the other products (llama.cpp's choice): "same" or "int8" (int4 only)
     embeddings      "quantized": the table too; "float": as the library's builder leaves untied ones (int4 only)
+    check           compare the graph with the model before it is accepted, on a built-in text, in a layer's memory
     max_length      tokens a generation may reach unless the caller says otherwise (default: the model's context)
     threads         how many torch computes with while folding (default: the cores this process may use)
     """
@@ -79,6 +80,7 @@ class OnnxOptions(BaseModel):
     head: Literal["int8", "same"] = "int8"
     layers: Literal["same", "int8"] = "same"
     embeddings: Literal["quantized", "float"] = "quantized"
+    check: bool = True
     max_length: int | None = Field(default=None, ge=1)
     threads: int | None = Field(default=None, ge=1)
 

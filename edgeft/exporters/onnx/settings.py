@@ -72,13 +72,13 @@ def write_settings(
     card = front_matter(source, relation_of(source, quantized="int" in type_name), _TAGS, "onnxruntime-genai")
     text = _readme(source, settings, type_name, options)
     write_text(folder / "README.md", "\n".join([*card, text, *trained(source)]))
-    write_text(folder / "run.py", run_script(settings.template, _special_tokens(folder / _TOKENIZER_CONFIG)))
+    write_text(folder / "run.py", run_script(settings.template, special_tokens(folder / _TOKENIZER_CONFIG)))
     if options.layout == "transformers.js":
         head_size = int(read_json(folder / CONFIG)["model"]["decoder"]["head_size"])
         lay_out(folder, checkpoint, type_name, options.target, head_size)
 
 
-def _special_tokens(path: Path) -> dict[str, str]:
+def special_tokens(path: Path) -> dict[str, str]:
     """The special tokens that a template may name: "bos_token" -> "<s>"."""
     found = {}
     for key, value in read_json(path).items():

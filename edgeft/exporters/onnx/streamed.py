@@ -102,7 +102,7 @@ def _hollow_model(builder: Any, weights: Weights) -> Any:
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     model.tie_weights()
     _check_surplus(model, weights)
-    for name, source in _sources(model, weights).items():
+    for name, source in sources(model, weights).items():
         module, _, leaf = name.rpartition(".")
         model.get_submodule(module)._parameters[leaf] = late(source)
     for name, buffer in list(model.named_buffers()):
@@ -112,7 +112,7 @@ def _hollow_model(builder: Any, weights: Weights) -> Any:
     return model.eval()
 
 
-def _sources(model: Any, weights: Weights) -> dict[str, Deferred]:
+def sources(model: Any, weights: Weights) -> dict[str, Deferred]:
     """Parameter -> its values in the parameter's dtype; tied parameters share one."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
     shared: dict[int, list[str]] = {}

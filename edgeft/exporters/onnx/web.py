@@ -66,6 +66,19 @@ def lay_out(folder: Path, checkpoint: Path, type_name: str, provider: str, head_
         write_json(folder / "generation_config.json", read_json(generation))
 
 
+def link_graph(folder: Path, type_name: str, provider: str) -> None:
+    """Add `onnx/NAME.onnx` to the folder of a classifier, whose config.json and tokenizer lie there already."""
+    name = called(type_name, provider)[1]
+    place = folder / "onnx"
+    remove_tree(place)
+    place.mkdir()
+    if (folder / "model.onnx.data").is_file():
+        _relinked(folder / "model.onnx", place / f"{name}.onnx", f"{name}.onnx_data", 0)
+        _link(folder / "model.onnx.data", place / f"{name}.onnx_data")
+    else:
+        _link(folder / "model.onnx", place / f"{name}.onnx")
+
+
 def _relinked(graph: Path, copy: Path, data: str, head_size: int) -> None:
     """A copy of a graph whose weights lie in the file `data` beside it, and that says how wide its cache is: the
     library makes an empty one of what the inputs say."""

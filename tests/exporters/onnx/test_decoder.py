@@ -17,6 +17,7 @@ from edgeft.errors import EdgeftError, InputError, ModelError, RecipeError
 from edgeft.exporters import EXPORTS, Exported, ExportSource
 from edgeft.exporters.onnx import accept as accepting
 from edgeft.exporters.onnx import builder
+from edgeft.exporters.onnx import export as door
 from edgeft.exporters.onnx.decoder import check, export
 from edgeft.exporters.onnx.options import TYPES
 from edgeft.files import digest_file, walk_files
@@ -33,7 +34,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def test_the_table_names_this_exporter() -> None:
-    assert EXPORTS["onnx"].load() is export
+    assert EXPORTS["onnx"].load() is door.export
 
 
 @pytest.mark.parametrize("type_name", ["fp32", "int8", "int4"])
