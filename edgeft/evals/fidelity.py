@@ -41,6 +41,7 @@ FIDELITY: dict[str, TableRow] = {
     "same_answers": TableRow("answers.same_share", "share of greedy answers that are the trained model's"),
     "common_prefix": TableRow("answers.mean_common_prefix", "part of an answer, from its start, that is the same"),
 }
+_UNWRITTEN = ("choice", "pairs", "perplexity")  # kinds of rows in which nothing was written
 
 
 def examine(
@@ -212,7 +213,8 @@ def compare_answers(reference_rows: Sequence[Row], rows: Sequence[Row]) -> dict[
     """Answers to the suites, file against trained model: how many are the same, how long they go together (as a part of
     the longer one), and whether the file stops as often."""
     known = {(row["suite"], row["id"]): row for row in reference_rows}
-    pairs = [(known[key], row) for row in rows if (key := (row["suite"], row["id"])) in known]
+    written = [row for row in rows if row.get("kind") not in _UNWRITTEN]
+    pairs = [(known[key], row) for row in written if (key := (row["suite"], row["id"])) in known]
     if not pairs:
         return {"n": 0}
     stopped = [[float(row["stopped"]) for row in side] for side in zip(*pairs, strict=True)]

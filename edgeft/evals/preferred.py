@@ -58,7 +58,8 @@ def _encoded(model: RewardModel, suite: Suite, case: Case, prompt: list[Message]
     if not prompt:
         raise InputError(f"the row {case.id!r} has no question: a reward model values answers to one")
     asked: Any = model  # renders and encodes as a runtime does
-    return encode_text(asked, case.id, rendered(asked, suite, prompt, None), rendered(asked, suite, prompt, answer))
+    text, whole = (rendered(asked, suite, prompt, said, case.tools) for said in (None, answer))
+    return encode_text(asked, case.id, text, whole)
 
 
 def _row(suite: Suite, case: Case, prompt: list[Message], items: list[Encoded], values: list[float]) -> dict[str, Any]:

@@ -47,8 +47,11 @@ class RewardModel:
         """Token ids of a text: special tokens written in it are parsed, nothing is added."""
         return list(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
-        """The conversation as the chat template renders it; a `ModelError` when it does not."""
+    def render(
+        self, messages: Sequence[Message], *, add_generation_prompt: bool = False, tools: Sequence[Any] = ()
+    ) -> str:
+        """The conversation as the chat template renders it, with the `tools` that it offers; a `ModelError` when it
+        does not."""
         import jinja2
 
         if not self._tokenizer.chat_template:
@@ -58,6 +61,7 @@ class RewardModel:
                 list(messages),
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
+                tools=list(tools) or None,
                 strftime_now=strftime_now,
             )
         except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:

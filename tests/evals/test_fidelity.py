@@ -149,6 +149,8 @@ def test_answers_are_compared_with_the_trained_models() -> None:
     assert (found["n"], found["same"]) == (3, 1)
     assert found["mean_common_prefix"] == pytest.approx((1 + 6 / 8 + 0) / 3, abs=1e-6)
     assert compare_answers([], [row("0", "x")]) == {"n": 0}
+    chosen = {key: value for key, value in row("5", "x").items() if key != "stopped"} | {"kind": "pairs"}
+    assert compare_answers([*trained, chosen], [chosen]) == {"n": 0}  # nothing was written
 
 
 def test_a_file_that_does_not_stop() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edgeft.evals.awkward import STRINGS
-from edgeft.evals.fidelity import _awkward, _Tally
+from edgeft.evals.fidelity import _awkward, Tally
 from edgeft.exporters.gguf.vocab import read_vocabulary
 from edgeft.models import template
 from tests.exporters.gguf import vocabs
@@ -40,7 +40,7 @@ def sides(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
 
 
 def test_the_space_before_a_bare_text_is_told_and_not_fatal(sides: tuple[Any, Any]) -> None:
-    found = _awkward(*sides, _Tally())
+    found = _awkward(*sides, Tally())
     assert found["equal"] == found["n"]
     assert found["not_required"]["equal"] == found["not_required"]["n"]
     assert "digits" in found["space_before"]
@@ -57,6 +57,6 @@ def test_other_differences_still_count(sides: tuple[Any, Any]) -> None:
         return list(candidate.encode(text.replace("<|im_start|>", "<|im_start|> ")))
 
     wrong = SimpleNamespace(render=candidate.render, encode=everywhere)
-    found = _awkward(reference, wrong, _Tally())
+    found = _awkward(reference, wrong, Tally())
     assert found["equal"] < found["n"] / 2
     assert "digits" not in found.get("space_before", [])
