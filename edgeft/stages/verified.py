@@ -28,11 +28,16 @@ FIDELITY = "fidelity.json"
 class Asked(Protocol):
     """What is read of the `verify` stage's parameters."""
 
-    checks: list[Gate]
-    undecided: Literal["estimate", "pass", "fail"]
-    latency_rows: int
-    latency_limit: float
-    batch_size: int
+    @property
+    def checks(self) -> list[Gate]: ...
+    @property
+    def undecided(self) -> Literal["estimate", "pass", "fail"]: ...
+    @property
+    def latency_rows(self) -> int: ...
+    @property
+    def latency_limit(self) -> float: ...
+    @property
+    def batch_size(self) -> int: ...
 
 
 def name_of(export: Artifact) -> str:

@@ -28,10 +28,14 @@ if TYPE_CHECKING:
 class Params(Asked, Protocol):
     """What is read of the `verify` stage's parameters."""
 
-    rows: Any
-    limit: int | None
-    text_limit: int
-    suites: dict[str, Suite]
+    @property
+    def rows(self) -> str: ...
+    @property
+    def limit(self) -> int | None: ...
+    @property
+    def text_limit(self) -> int: ...
+    @property
+    def suites(self) -> dict[str, Suite]: ...
 
 
 def run(params: Params, inputs: Inputs, work: Work) -> Outcome:
