@@ -37,6 +37,7 @@ EXTRAS: dict[str, tuple[tuple[str, str], ...]] = {
     "onnx": (
         ("onnx", "onnx"),
         ("onnx_ir", "onnx-ir"),
+        ("onnxscript", "onnxscript"),
         ("onnxruntime", "onnxruntime"),
         ("onnxruntime_genai", "onnxruntime-genai"),
         ("transformers", "transformers"),

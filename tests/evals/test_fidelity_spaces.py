@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edgeft.evals.awkward import STRINGS
-from edgeft.evals.fidelity import _awkward, Tally
+from edgeft.evals.fidelity import Tally, _awkward
 from edgeft.exporters.gguf.vocab import read_vocabulary
 from edgeft.models import template
 from tests.exporters.gguf import vocabs

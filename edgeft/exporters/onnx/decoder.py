@@ -60,6 +60,8 @@ def check(base: Path, type_name: str, options: Mapping[str, Any] | None = None) 
     if (options or {}).get("backend") == "optimum":
         optimum.check(type_name)
         return
+    if type_name == "bf16":  # the one type that the default device does not run: told before hours are spent
+        provider_of(parse_options(options or {}), type_name)
     names = config.get("architectures") or ["(none)"]
     if names[0] not in ARCHITECTURES:
         raise ModelError(
