@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from edgeft.recipe import load  # noqa: E402
-from edgeft.recipe.schema import Suite  # noqa: E402
+from edgeft.recipe.judging import Suite  # noqa: E402
 from edgeft.stages.targets import phase_target  # noqa: E402
 
 RECIPES = ROOT / "recipes"

@@ -16,7 +16,7 @@ from edgeft.errors import EdgeftError, Errors, RecipeError
 if TYPE_CHECKING:
     from edgeft.data.rows import Entry
     from edgeft.recipe import Recipe
-    from edgeft.recipe.schema import DataSection
+    from edgeft.recipe.dataset import DataSection
 
 
 @click.command(cls=Command)

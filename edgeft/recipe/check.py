@@ -13,8 +13,9 @@ from typing import Protocol
 from edgeft import datafiles
 from edgeft.errors import EdgeftError, Location, RecipeError
 from edgeft.files import is_lfs_pointer
+from edgeft.recipe.judging import Suite
 from edgeft.recipe.names import BUILTIN_ROWS, SPLITS, TEMPLATES
-from edgeft.recipe.schema import Phase, Recipe, Suite
+from edgeft.recipe.schema import Phase, Recipe
 from edgeft.recipe.tasks import task_faults
 from edgeft.registry import suggestion
 

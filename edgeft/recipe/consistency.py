@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from edgeft.errors import Location, RecipeError
 from edgeft.recipe import gates
 from edgeft.recipe.consistency_of_training import training_faults
+from edgeft.recipe.judging import Suite, suite_metrics
 from edgeft.recipe.names import (
     BUILTIN_ROWS,
     EXPORTS,
@@ -23,7 +24,8 @@ from edgeft.recipe.names import (
     SPLITS,
     TENSORS_NEED_IMATRIX,
 )
-from edgeft.recipe.schema import ExportOptions, Recipe, Suite, suite_metrics
+from edgeft.recipe.schema import Recipe
+from edgeft.recipe.shipping import ExportOptions
 from edgeft.registry import suggestion
 
 _OF_LABELS = {"rows", "type", "kind", "metrics", "limit"}  # what a suite of labels may say

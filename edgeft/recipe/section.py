@@ -1,4 +1,4 @@
-"""What every section of a recipe is made of. Used by `edgeft.recipe.schema` and `edgeft.recipe.training`."""
+"""What every section of a recipe is made of. Used by `edgeft.recipe.schema` and the modules of its sections."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from edgeft.artifact import Outcome
 from edgeft.pipeline.stage import Inputs, Work
-from edgeft.recipe.schema import DataSection, DatasetEntry
+from edgeft.recipe.dataset import DataSection, DatasetEntry
 
 if TYPE_CHECKING:
     from edgeft.data.rows import Entry

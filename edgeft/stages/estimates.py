@@ -12,8 +12,10 @@ from pathlib import Path
 from edgeft.evals.suites import builtin_files
 from edgeft.models import needs
 from edgeft.models.shapes import Shape, adapter_parameters, shape_of
+from edgeft.recipe.dataset import DataSection, DatasetEntry
+from edgeft.recipe.judging import Suite
 from edgeft.recipe.names import BUILTIN_ROWS, HEADS
-from edgeft.recipe.schema import DataSection, DatasetEntry, Phase, Recipe, Suite
+from edgeft.recipe.schema import Phase, Recipe
 from edgeft.stages.imatrix import TOKENS as MEASURED_TOKENS
 from edgeft.stages.targets import measured_targets, phase_target, verified_suites
 

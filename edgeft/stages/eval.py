@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from edgeft import extras, files
 from edgeft.artifact import Outcome
 from edgeft.pipeline.stage import Inputs, Work
+from edgeft.recipe.judging import Suite
 from edgeft.recipe.names import HARNESS_PREFIX
-from edgeft.recipe.schema import Suite
 from edgeft.stages.labelled import asks_labels, open_head
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from edgeft import files
 from edgeft.pipeline.stage import Inputs
+from edgeft.recipe.judging import Suite
 from edgeft.recipe.names import LABELLED
-from edgeft.recipe.schema import Suite
 
 if TYPE_CHECKING:
     from edgeft.runtimes.classifier import Classifier

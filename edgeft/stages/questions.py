@@ -12,8 +12,8 @@ from edgeft.data.rows import Entry, read_rows
 from edgeft.errors import DataError, Errors
 from edgeft.evals import suites as sources
 from edgeft.pipeline.stage import Inputs
+from edgeft.recipe.judging import Suite
 from edgeft.recipe.names import LABELLED, SPLITS
-from edgeft.recipe.schema import Suite
 
 
 def build(name: str, suite: Suite, inputs: Inputs) -> sources.Suite:

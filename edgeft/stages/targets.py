@@ -31,9 +31,11 @@ from edgeft.models import grown
 from edgeft.pipeline.plan import stage_of
 from edgeft.pipeline.stage import Source, Target
 from edgeft.recipe.check import suite_files
+from edgeft.recipe.dataset import DataSection
 from edgeft.recipe.gates import Gate
+from edgeft.recipe.judging import Suite
 from edgeft.recipe.names import BUILTIN_ROWS, LABELLED, SPLITS, TEMPLATES
-from edgeft.recipe.schema import DataSection, Phase, Recipe, Suite
+from edgeft.recipe.schema import Phase, Recipe
 from edgeft.stages import STAGES
 
 FULL_PRECISION = ("f32", "f16", "bf16", "fp32", "fp16")  # export types that keep the merged weights as they are

@@ -18,7 +18,7 @@ from edgeft.artifact import Artifact, Outcome
 from edgeft.errors import EdgeftError, Interrupted, MissingError
 from edgeft.pipeline.stage import Inputs, Work
 from edgeft.recipe.gates import Gate
-from edgeft.recipe.schema import Suite
+from edgeft.recipe.judging import Suite
 from edgeft.runtimes.onnx_classifier import is_classifier
 from edgeft.stages import verify_labels
 from edgeft.stages.cases import answered, spread

@@ -14,7 +14,7 @@ from edgeft import files
 from edgeft.artifact import Outcome
 from edgeft.errors import EdgeftError, Interrupted, MissingError
 from edgeft.pipeline.stage import Inputs, Work
-from edgeft.recipe.schema import Suite
+from edgeft.recipe.judging import Suite
 from edgeft.stages.cases import spread
 from edgeft.stages.eval import questions_of, write
 from edgeft.stages.labelled import open_head

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from edgeft.recipe.judging import Suite
 from edgeft.recipe.keys import ALIASES, every_key, hint, pattern, sections
 from edgeft.recipe.names import VALUES
-from edgeft.recipe.schema import Phase, Recipe, Suite
+from edgeft.recipe.schema import Phase, Recipe
 
 
 def test_sections_are_found_by_looking_at_the_models() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from edgeft.errors import Errors, Location, RecipeError
 from edgeft.recipe import Recipe, load
-from edgeft.recipe.schema import MergeSection
+from edgeft.recipe.shipping import MergeSection
 
 START = "base_model: builtin:sprout\ndata:\n  datasets: [{path: rows.jsonl}]\n"
 

@@ -17,7 +17,7 @@ from edgeft.artifact import Artifact, Outcome
 from edgeft.evals import suites as packaged
 from edgeft.pipeline.stage import Inputs, Work
 from edgeft.recipe.gates import parse
-from edgeft.recipe.schema import Suite, suite_metrics
+from edgeft.recipe.judging import Suite, suite_metrics
 from edgeft.stages import eval as eval_stage
 from edgeft.stages import gate as gate_stage
 from edgeft.stages import probe as probe_stage

@@ -10,7 +10,7 @@ from edgeft.errors import ModelError
 from edgeft.evals import suites as packaged
 from edgeft.evals.scores import read_rows
 from edgeft.pipeline.stage import Inputs, Work
-from edgeft.recipe.schema import Suite
+from edgeft.recipe.judging import Suite
 from edgeft.stages import eval as stage
 from tests.evals.fakes import FakeRuntime
 from tests.stages.made_run import MadeRun, answers, task_rows

@@ -19,8 +19,9 @@ from edgeft.cli.shipped import files_and_commands
 from edgeft.errors import ModelError
 from edgeft.evals.scores import read_rows
 from edgeft.pipeline.stage import Inputs, Work
+from edgeft.recipe.dataset import DatasetEntry
 from edgeft.recipe.gates import parse
-from edgeft.recipe.schema import DatasetEntry, Suite
+from edgeft.recipe.judging import Suite
 from edgeft.runtimes import open_any, open_runtime
 from edgeft.runtimes.classifier import open_classifier
 from edgeft.stages import data as data_stage

@@ -20,8 +20,8 @@ from edgeft.pipeline.fingerprint import canonical_params
 from edgeft.pipeline.graph import Graph
 from edgeft.pipeline.stage import Source, Target
 from edgeft.recipe import Recipe, load, names
+from edgeft.recipe.dataset import ChecksSection
 from edgeft.recipe.keys import every_key
-from edgeft.recipe.schema import ChecksSection
 from edgeft.stages import STAGES
 from edgeft.stages.targets import params_of, targets_of
 
@@ -504,7 +504,7 @@ def values(annotation: Any) -> set[Any]:
 
 def test_the_options_of_onnx_are_those_of_its_exporter() -> None:
     from edgeft.exporters.onnx.options import OnnxOptions
-    from edgeft.recipe.schema import ExportOptions
+    from edgeft.recipe.shipping import ExportOptions
 
     of_onnx = set(OnnxOptions.model_fields) - {"threads", "check"}  # of the command line: a recipe's files are verified
     assert set(ExportOptions.model_fields) == of_onnx | OF_GGUF | {"with_base"}

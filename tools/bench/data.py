@@ -56,7 +56,7 @@ def side(rows: int, near: bool) -> dict[str, float]:
     from edgeft.models.base import resolve
     from edgeft.models.tokenizer import load_tokenizer
     from edgeft.pipeline.stage import Inputs, Work
-    from edgeft.recipe.schema import ChecksSection
+    from edgeft.recipe.dataset import ChecksSection
     from edgeft.stages import data as stage
 
     base = resolve("builtin:sprout")

@@ -1,6 +1,6 @@
 """What a user may ask of a GGUF export besides its type: read from the exporter's options, checked, said with names.
 
-Called by `export` and `sizes`. The keys are those of `export:` entries in a recipe (edgeft/recipe/schema.py).
+Called by `export` and `sizes`. The keys are those of `export:` entries in a recipe (edgeft/recipe/shipping.py).
 """
 
 from __future__ import annotations
