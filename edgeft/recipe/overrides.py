@@ -24,6 +24,7 @@ def apply(tree: Tree, text: str) -> None:
         raise RecipeError("this is not KEY=VALUE", where=where, do="write it like: --set train.learning_rate=1e-4")
     if not value_text.strip():
         raise RecipeError("a value is missing", where=where, do="null unsets a key")
+    parts = _of_phase(tree, parts)
     value = read_text(value_text, str(where), placed=False)
     holder, path = _holder(tree, parts[:-1], where)
     key = _key(holder, parts[-1], path, where)
@@ -35,6 +36,19 @@ def apply(tree: Tree, text: str) -> None:
         tree.values[full + below] = place
     for below, place in value.keys.items():
         tree.keys[full + below] = place
+
+
+def _of_phase(tree: Tree, parts: list[str]) -> list[str]:
+    """`train.PHASE.KEY`, the phase by name or number, as the normalised tree has it: its last phase is `train`."""
+    earlier = tree.value.get("earlier_phases")
+    if not earlier or parts[0] != "train" or len(parts) < 3:
+        return parts
+    phases = [*earlier, tree.value["train"]]
+    named = {str(phase["name"]): index for index, phase in enumerate(phases) if phase.get("name")}
+    index = named.get(parts[1], int(parts[1]) if parts[1].isascii() and parts[1].isdigit() else None)
+    if index is None or index >= len(phases):
+        return parts
+    return ["train", *parts[2:]] if index == len(earlier) else ["earlier_phases", str(index), *parts[2:]]
 
 
 def _holder(tree: Tree, parts: list[str], where: Location) -> tuple[Any, Key]:

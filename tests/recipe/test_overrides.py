@@ -31,6 +31,17 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "recipe.yaml"
 
 
+@pytest.mark.parametrize("phases", [("0", "1"), ("words", "choice")])
+def test_a_phase_by_name_or_number(path: Path, phases: tuple[str, str]) -> None:
+    train = "train: [{name: words}, {name: choice, objective: dpo, previous: merge}]"
+    path.write_text(RECIPE.replace("train: {lora_r: 8}", train))
+    recipe = load(path, [f"train.{phases[0]}.max_steps=4", f"train.{phases[1]}.lora_r=2"])
+    assert [(phase.max_steps, phase.lora_r) for phase in recipe.phases] == [(4, 16), (None, 2)]
+    assert str(recipe.location_of("earlier_phases.0.max_steps")).startswith("--set")
+    with pytest.raises(RecipeError, match="unknown key '2' in train"):
+        load(path, ["train.2.max_steps=4"])
+
+
 def test_kinds_of_values(path: Path) -> None:
     recipe = load(
         path,
