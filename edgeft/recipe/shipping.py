@@ -1,4 +1,4 @@
-"""`merge:`, `export:`, `verify:` and `report:` of a recipe: what is written at the end. Part of `edgeft.recipe.schema`."""
+"""`merge:`, `export:`, `verify:`, `report:` of a recipe: what is written at the end. Part of `edgeft.recipe.schema`."""
 
 from __future__ import annotations
 
