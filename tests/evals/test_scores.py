@@ -25,7 +25,10 @@ ROWS = st.lists(
             "loss": st.none() | WIDE,
             "logprobs": st.lists(NARROW, max_size=3),
             "choices": st.lists(
-                st.fixed_dictionaries({"text": TEXT, "logprob": WIDE, "tokens": st.just(2), "bytes": st.just(3)}),
+                st.fixed_dictionaries(
+                    {"text": TEXT, "logprob": st.none() | WIDE, "reward": st.none() | WIDE}
+                    | {"tokens": st.just(2), "bytes": st.just(3)}
+                ),
                 max_size=2,
             ),
             "notes": st.dictionaries(TEXT, TEXT, max_size=2),

@@ -225,7 +225,7 @@ def test_an_adapter_of_another_base_of_the_same_shape(tiny_llama: Path, adapter:
     ("keys", "message"),
     [
         ({"peft_type": "IA3"}, "the adapter is of the type IA3, not LORA"),
-        ({"task_type": "SEQ_CLS"}, "the adapter was trained with a classification head"),
+        ({"task_type": "SEQ_CLS"}, "the adapter says that it is a classifier and holds no head"),
         ({"target_modules": ["no_such_layer"]}, "the adapter does not fit the base model"),
     ],
 )

@@ -18,7 +18,8 @@ GIGABYTE = 1_000_000_000
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_target_has_one(path: Path) -> None:
-    recipe = load(path)
+    teacher = ["train.teacher=builtin:sprout"] if path.stem == "distill" else []  # its own is another recipe's model
+    recipe = load(path, teacher)
     found = estimates_of(recipe, Machine("cuda", 8))
     assert set(found) == {target.name for target in targets_of(recipe)} - {"gate", "report"}
     assert all(one.ram and one.ram > 0 for one in found.values())

@@ -88,7 +88,7 @@ def made(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     settings = {"objective": "classification", "adapter": "lora", "max_steps": 20, "learning_rate": 5e-3}
     run_training(work.folder, tiny_llama, found.artifacts["data"].path, scratch=work.scratch, **settings)
     found.finish("train", work, Outcome("adapter"))
-    suites = {"task": Suite(rows="test").of_labels()}
+    suites = {"task": Suite(rows="test").of_head("classification")}
     params_of_eval = eval_stage.Params(suites=suites, latency_rows=3)
     found.run("eval.base", eval_stage, params_of_eval, data="data")
     found.run("eval.tuned", eval_stage, params_of_eval, data="data", adapter="train")

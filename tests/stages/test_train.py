@@ -18,8 +18,10 @@ from edgeft.training import run
 def test_training_json_tells_the_datasets_and_their_system_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    told = {"objective": "sft", "compute_dtype": "float32", "quantization": None, "data": {"rows": 1}, "steps": 3}
+
     def train(job: Any) -> run.Result:
-        files.write_json(job.folder / "training.json", {"steps": 3})
+        files.write_json(job.folder / "training.json", told)
         files.write_jsonl(job.folder / run.CURVE, [])
         return run.Result({"steps": 3}, {})
 
@@ -36,7 +38,8 @@ def test_training_json_tells_the_datasets_and_their_system_message(
     )
     assert outcome.kind == "adapter"
     assert json.loads((tmp_path / "work" / "training.json").read_text()) == {
-        "steps": 3,
+        **told,
         "datasets": ["rows.jsonl"],
         "system": "Be brief.",
     }
+    assert 'datasets: ["rows.jsonl"]' in (tmp_path / "work" / "README.md").read_text()
