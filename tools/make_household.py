@@ -6,7 +6,6 @@ the test has understood commands, not memorised sentences. `--check` verifies th
 writes.
 """
 
-import argparse
 import json
 import random
 import sys
@@ -30,6 +29,7 @@ from tools.household_frames import (  # noqa: E402
     SYSTEM,
     TOOLS,
 )
+from tools.row_files import write_or_check  # noqa: E402
 
 FOLDER = ROOT / "recipes" / "data" / "household"
 SEED = 7
@@ -157,27 +157,11 @@ def files() -> dict[str, str]:
 
 
 def main() -> int:
-    """Write or check the three files."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="only verify that the files are what this writes")
-    parser.add_argument("--out", type=Path, default=FOLDER, help="folder to write to")
-    options = parser.parse_args()
+    """Write or check the files."""
     if twice := shared_frames():
         print(f"frames used twice: {twice}", file=sys.stderr)
         return 1
-    if not options.check:
-        options.out.mkdir(parents=True, exist_ok=True)
-    stale = []
-    for name, content in files().items():
-        path = options.out / name
-        if options.check:
-            if not path.is_file() or path.read_text(encoding="utf-8") != content:
-                stale.append(name)
-        else:
-            path.write_text(content, encoding="utf-8")
-    if stale:
-        print(f"not what tools/make_household.py writes: {', '.join(stale)}", file=sys.stderr)
-    return 1 if stale else 0
+    return write_or_check(files(), "make_household.py", FOLDER, __doc__.splitlines()[0])
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ The frames of train, validation and test are different ones. `--check` verifies 
 writes.
 """
 
-import argparse
 import json
 import random
 import sys
@@ -19,6 +18,7 @@ sys.path.insert(0, str(ROOT))
 from tools import reading_tasks  # noqa: E402
 from tools import task_frames as frames  # noqa: E402
 from tools.base import words  # noqa: E402
+from tools.row_files import write_or_check  # noqa: E402
 
 FOLDER = ROOT / "recipes" / "data"
 SEED = 11
@@ -96,22 +96,7 @@ def files() -> dict[str, str]:
 
 def main() -> int:
     """Write or check the files."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="only verify that the files are what this writes")
-    parser.add_argument("--out", type=Path, default=FOLDER, help="folder to write to")
-    options = parser.parse_args()
-    stale = []
-    for name, content in files().items():
-        path = options.out / name
-        if options.check:
-            if not path.is_file() or path.read_text(encoding="utf-8") != content:
-                stale.append(name)
-        else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(content, encoding="utf-8")
-    if stale:
-        print(f"not what tools/make_tasks.py writes: {', '.join(stale)}", file=sys.stderr)
-    return 1 if stale else 0
+    return write_or_check(files(), "make_tasks.py", FOLDER, __doc__.splitlines()[0])
 
 
 if __name__ == "__main__":
