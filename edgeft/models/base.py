@@ -28,10 +28,11 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 @dataclass(frozen=True)
 class Base:
-    """A base model reference taken apart. `folder` is None for a hub id that is not in the local cache."""
+    """A base model reference taken apart. `folder` is None for a hub id that is not in the local cache, and
+    for a derived one."""
 
     ref: str
-    kind: str  # "builtin", "folder", "hub"
+    kind: str  # "builtin", "folder", "hub", "derived" (made of another when it is first needed)
     folder: Path | None
     revision: str | None = None  # the commit, for a hub id in the cache
 
@@ -63,11 +64,12 @@ def find(ref: str, *, relative_to: Path | None = None) -> Base:
 
 
 def _find_grown(ref: str, original: Base, tokens: Sequence[str]) -> Base:
-    """One that has been made is a folder; one that has not is as one that has to be fetched."""
+    """One that has been made is a folder. One that has not is "derived" with what is there already, and without that
+    as one that has to be fetched."""
     place = grown.place_of(original.folder, tokens) if original.folder is not None else None
     if place is not None and (place / grown.GROWN).is_file():
         return Base(ref, "folder", place)
-    return Base(ref, "hub", None)
+    return Base(ref, "hub" if original.folder is None else "derived", None)
 
 
 def _find_in_cache(ref: str, name: str, revision: str) -> Base:

@@ -94,11 +94,13 @@ def _is_entry(entry: Any) -> bool:
 
 @dataclass(frozen=True)
 class SourceDigest:
-    """A source's content. `digest` is None for a hub model that must be downloaded first; `files` only for folders."""
+    """A source's content. `digest` is None for a model that must be downloaded or made first (`comes`); `files` only
+    for folders."""
 
     source: Source
     digest: str | None
     files: Mapping[str, str] = field(default_factory=dict)
+    comes: str = "downloaded"
 
     def component(self) -> dict[str, Any]:
         """The form that a fingerprint keeps."""
@@ -166,6 +168,8 @@ def _digest_folder(source: Source, path: Path, cache: DigestCache) -> SourceDige
 def _digest_model(source: Source, base: Path, models: Models, cache: DigestCache) -> SourceDigest:
     """A builtin or a folder by the content of the files that matter, a hub id by its commit."""
     found = models.find(source.ref, relative_to=base)
+    if found.kind == "derived":
+        return SourceDigest(source, None, comes="made")
     if found.kind == "hub":
         if found.folder is None or found.revision is None:
             return SourceDigest(source, None)

@@ -118,7 +118,7 @@ class Planner:
         pending = [
             *(Reason("pending", f"input {name} will be rebuilt") for name in inputs.values() if states[name].pending),
             *(
-                Reason("download", f"base model {found.source.ref} will be downloaded")
+                Reason("download", f"base model {found.source.ref} will be {found.comes}")
                 for found in sources.values()
                 if found.digest is None
             ),

@@ -14,7 +14,7 @@ class FoundModel(Protocol):
     """A base model reference taken apart; `edgeft.models.base.Base` is one."""
 
     @property
-    def kind(self) -> str: ...  # "builtin", "folder" or "hub"
+    def kind(self) -> str: ...  # "builtin", "folder", "hub" or "derived"
 
     @property
     def folder(self) -> Path | None: ...  # None: a hub id that is not in the local cache

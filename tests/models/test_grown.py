@@ -13,6 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from edgeft.errors import ModelError
 from edgeft.models import base, grown
+from edgeft.pipeline.digests import DigestCache, digest_source
+from edgeft.pipeline.stage import Source
 from tests.models_made import make_llama
 
 TOKENS = ["<turn_on>", "<◆>"]
@@ -33,6 +35,15 @@ def test_references() -> None:
         assert grown.split(grown.joined(ref, tokens)) == (ref, tokens)
     assert grown.split("folder+[broken") == ("folder+[broken", [])
     assert grown.split("folder+[1, 2]") == ("folder+[1, 2]", [])
+
+
+def test_one_that_is_not_made_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    found = [base.find(grown.joined(ref, TOKENS)) for ref in ("builtin:sprout", "org/name")]
+    assert [(one.kind, one.folder) for one in found] == [("derived", None), ("hub", None)]
+    source = Source("model", found[0].ref)
+    digest = digest_source(source, base=tmp_path, models=base, cache=DigestCache(tmp_path / "digests.json"))
+    assert (digest.digest, digest.comes) == (None, "made")
 
 
 @pytest.mark.parametrize(("tied", "shard_size"), [(True, "5GB"), (False, "400KB")])
