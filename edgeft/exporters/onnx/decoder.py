@@ -229,7 +229,8 @@ def _by_optimum(source: ExportSource, type_name: str, folder: Path, chosen: Onnx
     head_size = _head_size(read_config(source.base))
     with _scratch(folder) as scratch, storage_errors(folder):
         settings, versions = optimum.export(source, type_name, folder, chosen, head_size, scratch, listen)
-        write_companions(source, described := scratch / _DESCRIBED, source.weights())
+        (described := scratch / _DESCRIBED).mkdir()
+        write_companions(source, described, source.weights())
         facts = _tried(source, folder, described, type_name, chosen, settings, head_size, listen)
     listen(Progress(3, 3, "step", "done"))
     made = {"backend": "optimum", "made_by": versions}
