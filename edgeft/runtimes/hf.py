@@ -11,12 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from edgeft.errors import ModelError
 from edgeft.runtimes import hf_scoring
 from edgeft.runtimes.answer import Answer, begin, check_ids, choose, generators
 from edgeft.runtimes.protocol import Completion, Likelihood, Message, Request
+from edgeft.runtimes.rendering import rendered
 from edgeft.runtimes.threads import choose_threads, inference
-from edgeft.template_date import strftime_now
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,23 +72,9 @@ class HfRuntime:
     def render(
         self, messages: Sequence[Message], *, add_generation_prompt: bool = False, tools: Sequence[Any] = ()
     ) -> str:
-        import jinja2
-
-        if not self._tokenizer.chat_template:
-            raise ModelError("the tokenizer has no chat template", where=self._where)
-        try:
-            text = self._tokenizer.apply_chat_template(
-                list(messages),
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-                tools=list(tools) or None,
-                strftime_now=strftime_now,
-            )
-        except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
-            raise ModelError(
-                f"the chat template does not accept this conversation: {error}", where=self._where
-            ) from None
-        return str(text)
+        return rendered(
+            self._tokenizer, messages, add_generation_prompt=add_generation_prompt, tools=tools, where=self._where
+        )
 
     def check(self, ids: Sequence[int], room: int = 0) -> None:
         check_ids(ids, vocab_size=self.vocab_size, context_length=self.context_length, where=self._where, room=room)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from edgeft.errors import ModelError
 from edgeft.runtimes.classifier import HfClassifier
 from edgeft.runtimes.protocol import Message
-from edgeft.template_date import strftime_now
+from edgeft.runtimes.rendering import rendered
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,22 +52,9 @@ class RewardModel:
     ) -> str:
         """The conversation as the chat template renders it, with the `tools` that it offers; a `ModelError` when it
         does not."""
-        import jinja2
-
-        if not self._tokenizer.chat_template:
-            raise ModelError("the tokenizer has no chat template", where=self.name)
-        try:
-            text = self._tokenizer.apply_chat_template(
-                list(messages),
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-                tools=list(tools) or None,
-                strftime_now=strftime_now,
-            )
-        except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
-            what = f"the chat template does not accept this conversation: {error}"
-            raise ModelError(what, where=self.name) from None
-        return str(text)
+        return rendered(
+            self._tokenizer, messages, add_generation_prompt=add_generation_prompt, tools=tools, where=self.name
+        )
 
     def rewards(
         self, rows: Sequence[Sequence[int]], *, on_done: Callable[[int], None] | None = None
